@@ -1,0 +1,51 @@
+"""Packaging of fairseq_adv: the library, the ``fairseq-adv`` command and their optional extras."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "fairseq_adv/version.py").read_text())[1]
+
+# One module `fairseq`, three distributions: which of them installs depends on the interpreter.
+_LINUX_X86 = 'sys_platform == "linux" and platform_machine == "x86_64"'
+FAIRSEQ = [
+    f've-fairseq==0.12.3; python_version >= "3.11" and python_version < "3.13" and {_LINUX_X86}',
+    'fairseq-fixed==0.12.3.1; python_version >= "3.11" and '
+    '(sys_platform != "linux" or platform_machine != "x86_64" or python_version >= "3.13")',
+    'fairseq==0.12.2; python_version < "3.11"',  # needs pip < 24.1: metadata of its omegaconf 2.0
+]
+KNN = ["faiss-cpu>=1.15"]
+BERT = ["transformers>=4.40"]
+REPORT = ["matplotlib>=3.7"]
+
+setup(
+    name="fairseq-adv",
+    version=VERSION,
+    description="Adversarial regularisation for neural machine translation: a plugin for fairseq",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["fairseq_adv", "fairseq_adv.*"]),
+    python_requires=">=3.9",
+    install_requires=[
+        "torch>=2.0",
+        "numpy>=1.21",
+        "safetensors>=0.4",
+        "tqdm>=4.60",
+        "sacrebleu>=2.3",
+        "sentencepiece>=0.1.99",
+    ],
+    extras_require={
+        "fairseq": FAIRSEQ,
+        "knn": KNN,
+        "knn-gpu": ["faiss-gpu>=1.15"],
+        "bert": BERT,
+        "report": REPORT,
+        "dev": ["pytest>=7", "pytest-timeout>=2", "ruff==0.17.5", "mypy==2.4.1", "tensorboardX>=2.6"],
+    },
+    entry_points={"console_scripts": ["fairseq-adv = fairseq_adv.cli.main:main"]},
+)
