@@ -1,1 +1,3 @@
-"""See the modules of this package."""
+"""Criterions of the plugin; importing this package registers them."""
+
+from fairseq_adv.criterions import arch  # noqa: F401

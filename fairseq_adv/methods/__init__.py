@@ -1,1 +1,1 @@
-"""See the modules of this package."""
+"""The mathematics of each method, one file each; tensors in, tensors out."""

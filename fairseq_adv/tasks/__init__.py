@@ -1,1 +1,3 @@
-"""See the modules of this package."""
+"""Tasks of the plugin; importing this package registers them."""
+
+from fairseq_adv.tasks import adversarial_translation  # noqa: F401

@@ -1,0 +1,170 @@
+"""``--criterion arch_label_smoothed``: label-smoothed cross-entropy with ARCH (Zuo et al. 2021)."""
+
+# No `from __future__ import annotations` here: fairseq reads the annotations as types.
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Dict, Optional, Tuple
+
+import numpy as np
+import torch
+from fairseq.criterions import register_criterion
+from fairseq.dataclass import ChoiceEnum
+from torch import Tensor
+
+from fairseq_adv.criterions.adversarial import AdversarialCriterion, norm_log
+from fairseq_adv.criterions.arch_setup import open_perturbations
+from fairseq_adv.criterions.batch import TrainingBatch
+from fairseq_adv.criterions.config import AscentConfig, check_ascent, require
+from fairseq_adv.data.cached_perturbations import CachedPerturbations
+from fairseq_adv.methods.arch import Ascent, is_refresh_epoch, perturbation_from_neighbors, worst_case_perturbation
+from fairseq_adv.perturb import Ball, Perturbation
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ArchConfig(AscentConfig):
+    """ARCH's own options; defaults of the paper's appendix B.1."""
+
+    cache_dir: str = field(default="", metadata={"help": "directory of the cache (default: SAVE_DIR/perturbations)"})
+    cache_interval: float = field(
+        default=15,
+        metadata={"help": "epochs from one refresh of all perturbations to the next, Tc (inf: refresh once)"},
+    )
+    cache_ema: float = field(
+        default=0.01, metadata={"help": "share alpha of the old value in the moving average of a cached perturbation"}
+    )
+    cache_proportion: float = field(
+        default=0.1, metadata={"help": "share of the training pairs that is cached; a neighbor file brings its own"}
+    )
+    cache_neighbors: str = field(
+        default="",
+        metadata={"help": "file made by `fairseq-adv neighbors` (default: random neighbors, with a warning)"},
+    )
+    cache_num_neighbors: int = field(
+        default=1, metadata={"help": "cached neighbors K that an uncached pair's perturbation is averaged over"}
+    )
+    cache_dtype: ChoiceEnum(["fp16", "int8", "fp32"]) = field(  # type: ignore[valid-type]
+        default="fp16", metadata={"help": "number format of perturbations on disk"}
+    )
+    cache_takeover: bool = field(
+        default=False, metadata={"help": "take the cache directory from another run that holds it; that run will stop"}
+    )
+    neighbor_rescale: bool = field(
+        default=False,
+        metadata={"help": "give a perturbation built from neighbors their mean sentence norm (the paper does not)"},
+    )
+
+
+@register_criterion("arch_label_smoothed", dataclass=ArchConfig)
+class ArchCriterion(AdversarialCriterion):
+    """CE(θ) + λ · ℓ_v(x, δ, θ) (Eq. 2): in refresh epochs δ is the ascent's result, else it comes from the cache."""
+
+    def __init__(self, cfg: ArchConfig, task: Any) -> None:
+        super().__init__(cfg, task)
+        check_ascent(cfg)
+        require(cfg.cache_interval >= 1, "--cache-interval", ">= 1 (inf: refresh once)", cfg.cache_interval)
+        require(0 <= cfg.cache_ema < 1, "--cache-ema", "in [0, 1)", cfg.cache_ema)
+        require(0 < cfg.cache_proportion <= 1, "--cache-proportion", "in (0, 1]", cfg.cache_proportion)
+        require(cfg.cache_num_neighbors >= 1, "--cache-num-neighbors", ">= 1", cfg.cache_num_neighbors)
+        self.ascent = Ascent(
+            ball=Ball(cfg.adv_eps, str(cfg.adv_norm), str(cfg.adv_level)),
+            steps=cfg.adv_steps,
+            step_size=cfg.adv_step_size,
+            init=str(cfg.adv_init),
+            init_scale=cfg.adv_init_scale,
+            divergence=str(cfg.adv_divergence),
+            seed=cfg.adv_seed,
+        )
+        self.perturbations: Optional[CachedPerturbations] = None
+        self.epoch = 1
+        self.refreshing = False
+        self.started = False
+
+    # ---- lifecycle ----------------------------------------------------------------------------------------
+
+    def begin_training(self, trainer: Any, state: Optional[Dict[str, Any]]) -> None:
+        super().begin_training(trainer, state)
+        self.update_num = trainer.get_num_updates()
+        if self.cfg.adv_lambda > 0:
+            dims = self.hook(trainer.get_model()).dims
+            self.perturbations = open_perturbations(
+                self.cfg, self.task, trainer, {side: dims[side] for side in self.sides}, (state or {}).get("cache")
+            )
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Commit a refresh that an earlier epoch ended, then decide whether this epoch refreshes."""
+        self.epoch = epoch
+        if self.perturbations is None:
+            return
+        cache = self.perturbations.cache
+        if cache.refreshing and cache.refresh_epoch != epoch:
+            self._commit()
+        self.started = self.update_num >= self.cfg.adv_start_update or cache.last_refresh_epoch is not None
+        self.refreshing = self.started and (
+            cache.refreshing or is_refresh_epoch(epoch, cache.last_refresh_epoch, self.cfg.cache_interval)
+        )
+        if self.refreshing:
+            cache.begin_refresh(epoch)
+            logger.info("epoch %d refreshes the perturbations", epoch)
+
+    def is_active(self) -> bool:
+        """ARCH starts with the first whole epoch after ``--adv-start-update``: a refresh is an epoch long."""
+        return self.started and super().is_active()
+
+    def before_save(self, end_of_epoch: bool) -> None:
+        if self.perturbations is None or not self.perturbations.cache.refreshing:
+            return
+        if end_of_epoch:
+            self._commit()
+        else:
+            self.perturbations.cache.prepare_checkpoint()
+
+    def checkpoint_state(self) -> Dict[str, Any]:
+        return {} if self.perturbations is None else {"cache": self.perturbations.cache.state_dict()}
+
+    def _commit(self) -> None:
+        assert self.perturbations is not None
+        generation = self.perturbations.cache.commit(expected_ids=self.perturbations.neighbors.cache_ids)
+        logger.info("committed generation %s of the cached perturbations", generation)
+
+    # ---- one batch ----------------------------------------------------------------------------------------
+
+    def penalty(self, batch: TrainingBatch) -> Tuple[Tensor, Dict[str, Any]]:
+        if self.perturbations is None:
+            raise RuntimeError("the cache is not open: train with fairseq-train, or call begin_training first")
+        ids = batch.sample["id"].cpu().numpy().astype(np.int64)
+        delta, log = (self._refresh if self.refreshing else self._serve)(batch, ids, self.perturbations)
+        log.update(norm_log(delta))
+        return self.divergence(batch, batch.passes.perturbed(delta)), log
+
+    def _refresh(
+        self, batch: TrainingBatch, ids: np.ndarray, perturbations: CachedPerturbations
+    ) -> Tuple[Perturbation, Dict[str, Any]]:
+        """Algorithm 3 in a refresh epoch: ascent, then the moving average of what belongs to the cache."""
+        delta, broken = worst_case_perturbation(
+            batch.passes, batch.log_probs, batch.target_mask, self.ascent, stream=self.epoch
+        )
+        sides = {side: delta.sentences(side) for side in delta.sides}
+        perturbations.store(ids, self.update_num, sides, skip=broken.cpu().numpy())
+        return delta, {"adv_refresh": len(ids), "adv_nonfinite": broken.sum()}
+
+    def _serve(
+        self, batch: TrainingBatch, ids: np.ndarray, perturbations: CachedPerturbations
+    ) -> Tuple[Perturbation, Dict[str, Any]]:
+        """Algorithm 3 between refreshes: C[i] where it is cached, Eq. 3 elsewhere."""
+        values, exact = {}, torch.zeros(len(ids), dtype=torch.bool)
+        for side, mask in batch.passes.masks.items():
+            lengths = mask.sum(dim=1).tolist()
+            served = perturbations.serve(ids, side, lengths, mask.size(1), batch.passes.dims[side])
+            device, exact = mask.device, served.exact
+            rebuilt = perturbation_from_neighbors(
+                served.means.to(device),
+                served.norms.to(device),
+                served.found.to(device),
+                mask,
+                self.cfg.neighbor_rescale,
+            )
+            stored = self.ascent.ball.project(served.values.to(device), mask)  # de-quantised values may stick out
+            values[side] = torch.where(exact.to(device).view(-1, 1, 1), stored, rebuilt)
+        return Perturbation(values, batch.passes.masks), {"adv_cached": int(exact.sum())}

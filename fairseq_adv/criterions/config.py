@@ -1,0 +1,92 @@
+"""Options that several criterions share, and their checks: one dataclass for each kind of method."""
+
+# No `from __future__ import annotations` here: fairseq reads the annotations as types.
+import math
+from dataclasses import dataclass, field
+
+from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterionConfig
+from fairseq.dataclass import ChoiceEnum
+from omegaconf import II
+
+from fairseq_adv.losses import DIVERGENCES
+from fairseq_adv.perturb.balls import LEVELS, NORMS
+from fairseq_adv.perturb.noise import DISTRIBUTIONS
+
+SIDE_CHOICES = {"both": ("src", "tgt"), "src": ("src",), "tgt": ("tgt",)}
+
+
+@dataclass
+class AdversarialConfig(LabelSmoothedCrossEntropyCriterionConfig):
+    """What every method has: strength, sides, divergence and when it is on."""
+
+    adv_lambda: float = field(
+        default=1.0,
+        metadata={"help": "weight of the regulariser beside the cross-entropy (0 means off: plain training)"},
+    )
+    adv_sides: ChoiceEnum(list(SIDE_CHOICES)) = field(  # type: ignore[valid-type]
+        default="both", metadata={"help": "word embeddings that are perturbed: source, target input, or both"}
+    )
+    adv_divergence: ChoiceEnum(list(DIVERGENCES)) = field(  # type: ignore[valid-type]
+        default="sym-kl",
+        metadata={"help": "kl: KL(p||q) in nats; sym-kl: the mean of KL(p||q) and KL(q||p); p is the clean output"},
+    )
+    adv_detach_clean: bool = field(
+        default=False, metadata={"help": "let no gradient of the divergence flow through the clean output"}
+    )
+    adv_start_update: int = field(
+        default=0, metadata={"help": "number of updates of plain training before the method starts (0 means at once)"}
+    )
+    adv_outer_masks: ChoiceEnum(["fresh", "shared"]) = field(  # type: ignore[valid-type]
+        default="fresh",
+        metadata={"help": "dropout masks of the perturbed pass in the loss: drawn afresh, or those of the clean pass"},
+    )
+    adv_seed: int = II("common.seed")
+
+
+@dataclass
+class AscentConfig(AdversarialConfig):
+    """What methods with an inner maximisation add: the ball and the ascent. Defaults: ARCH, appendix B.1."""
+
+    adv_eps: float = field(
+        default=0.1,
+        metadata={"help": "radius of the ball, in units of the raw word embeddings (0 means no perturbation)"},
+    )
+    adv_steps: int = field(default=3, metadata={"help": "number of ascent steps S"})
+    adv_step_size: float = field(default=0.1, metadata={"help": "length of one ascent step, in the ball's norm"})
+    adv_norm: ChoiceEnum(list(NORMS)) = field(  # type: ignore[valid-type]
+        default="l2", metadata={"help": "norm of the ball and of the normalised gradient"}
+    )
+    adv_level: ChoiceEnum(list(LEVELS)) = field(  # type: ignore[valid-type]
+        default="sentence", metadata={"help": "one ball for all words of a sentence together, or one for each word"}
+    )
+    adv_init: ChoiceEnum(list(DISTRIBUTIONS)) = field(  # type: ignore[valid-type]
+        default="uniform", metadata={"help": "distribution of the start of the ascent"}
+    )
+    adv_init_scale: float = field(
+        default=1.0, metadata={"help": "norm of the start of the ascent, as a share of --adv-eps"}
+    )
+
+
+def require(condition: bool, option: str, rule: str, value: object) -> None:
+    """Raise ``ValueError``: ``--option must be <rule>, got <value>`` unless *condition* holds."""
+    if not condition:
+        raise ValueError(f"{option} must be {rule}, got {value}")
+
+
+def check_adversarial(cfg: AdversarialConfig) -> None:
+    """Refuse impossible values of :class:`AdversarialConfig` before any training."""
+    require(0 <= cfg.adv_lambda < math.inf, "--adv-lambda", "finite and >= 0", cfg.adv_lambda)
+    require(cfg.adv_start_update >= 0, "--adv-start-update", ">= 0", cfg.adv_start_update)
+
+
+def check_ascent(cfg: AscentConfig) -> None:
+    """Refuse impossible values of :class:`AscentConfig` before any training."""
+    require(0 <= cfg.adv_eps < math.inf, "--adv-eps", "finite and >= 0", cfg.adv_eps)
+    require(cfg.adv_steps >= 0, "--adv-steps", ">= 0", cfg.adv_steps)
+    require(0 < cfg.adv_step_size < math.inf, "--adv-step-size", "finite and > 0", cfg.adv_step_size)
+    require(0 < cfg.adv_init_scale <= 1, "--adv-init-scale", "in (0, 1]", cfg.adv_init_scale)
+    if str(cfg.adv_init) == "zero" and cfg.adv_steps > 0:
+        raise ValueError(
+            "--adv-init zero: the divergence between equal outputs has no gradient, so the ascent would never "
+            "leave zero; choose uniform or normal, or set --adv-steps 0"
+        )

@@ -1,0 +1,66 @@
+"""How a criterion learns what fairseq tells only the task: the update, the epoch, dummy batches, checkpoints.
+
+The trainer talks to the task. :func:`attach` puts small wrappers on the *instance* of whatever task is in
+use, so that a criterion works with fairseq's own ``--task translation`` as with ours and no class is patched.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Dict, Optional
+
+STATE_KEY = "fairseq_adv"  # extra_state[<task class>][STATE_KEY] of a checkpoint
+
+
+class TrainingLifecycle:
+    """The calls that :func:`attach` makes on a criterion; each does nothing by default."""
+
+    update_num: int = 0
+    dummy_batch: bool = False
+
+    def begin_training(self, trainer: Any, state: Optional[Dict[str, Any]]) -> None:
+        """Every rank, once, after the checkpoint (if any) was loaded; *state* is what was saved, or ``None``."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Every rank, before the first update of *epoch* (1-based) and again after a resume inside it."""
+
+    def begin_micro_batch(self, update_num: int, dummy_batch: bool) -> None:
+        """Every rank, before each forward pass of training; a dummy batch only keeps the ranks in step."""
+        self.update_num, self.dummy_batch = update_num, dummy_batch
+
+    def before_save(self, end_of_epoch: bool) -> None:
+        """Every rank, before a checkpoint is written; may communicate."""
+
+    def checkpoint_state(self) -> Dict[str, Any]:
+        """Rank 0, while a checkpoint is written: plain containers and numbers for :meth:`begin_training`."""
+        return {}
+
+
+def attach(task: Any, criterion: TrainingLifecycle) -> None:
+    """Route *task*'s calls to *criterion* too; attaching another criterion replaces the first."""
+    cls = type(task)
+
+    @functools.wraps(cls.train_step)
+    def train_step(sample, model, criterion_, optimizer, update_num, ignore_grad=False, **kwargs):  # type: ignore[no-untyped-def]
+        criterion.begin_micro_batch(update_num, ignore_grad)
+        return cls.train_step(task, sample, model, criterion_, optimizer, update_num, ignore_grad, **kwargs)
+
+    @functools.wraps(cls.begin_epoch)
+    def begin_epoch(epoch: int, model: Any) -> None:
+        cls.begin_epoch(task, epoch, model)
+        criterion.begin_epoch(epoch)
+
+    def get_checkpoint_dict() -> Dict[str, Any]:
+        own = cls.get_checkpoint_dict(task) if hasattr(cls, "get_checkpoint_dict") else {}
+        mine = {**own.get(cls.__name__, {}), STATE_KEY: criterion.checkpoint_state()}
+        return {**own, cls.__name__: mine}
+
+    def before_save_checkpoint(trainer: Any, epoch_itr: Any) -> None:
+        criterion.before_save(epoch_itr.end_of_epoch())
+
+    def after_load_checkpoint(trainer: Any, extra_state: Optional[Dict[str, Any]], reset: bool) -> None:
+        saved = (extra_state or {}).get(cls.__name__, {}).get(STATE_KEY)
+        criterion.begin_training(trainer, saved)
+
+    for wrapper in (train_step, begin_epoch, get_checkpoint_dict, before_save_checkpoint, after_load_checkpoint):
+        setattr(task, wrapper.__name__, wrapper)

@@ -1,0 +1,114 @@
+"""Adding a perturbation to word embeddings inside any encoder-decoder, without touching the model's code.
+
+δ is added to the raw output of ``embed_tokens``, before scaling, positions, LayerNorm and dropout.
+Encoder and decoder may hold the *same* embedding module, so the hook asks which of the two is running.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Optional
+
+from torch import Tensor, nn
+
+from fairseq_adv.perturb.layout import Perturbation, place_on_tokens
+
+_OWNER = {"src": "encoder", "tgt": "decoder"}
+
+
+class EmbeddingHook:
+    """Hooks on ``model.encoder`` and ``model.decoder`` that add δ while :meth:`adding` is open.
+
+    *pads* maps each side that may be perturbed to its padding index; ``dims`` maps it to its embedding
+    size (known at once for ``nn.Embedding``, else after a forward pass). Raises ``ValueError`` for a model without
+    the encoder, decoder or ``embed_tokens`` that a side needs, and for a compiled model, which would
+    ignore the hooks without a word.
+    """
+
+    def __init__(self, model: nn.Module, pads: Dict[str, int]) -> None:
+        refuse_compiled(model)
+        self.pads = pads
+        self.dims: Dict[str, int] = {}
+        self._delta: Optional[Perturbation] = None
+        self._running: List[str] = []  # the sides whose module is on the call stack, innermost last
+        self._handles: List[Any] = []
+        embeddings = {}
+        for side in pads:
+            module = getattr(model, _OWNER[side], None)
+            embedding = getattr(module, "embed_tokens", None)
+            if not isinstance(embedding, nn.Module):
+                raise ValueError(
+                    f"cannot perturb side {side!r}: {type(model).__name__} has no {_OWNER[side]}.embed_tokens; "
+                    f"choose the other side with --adv-sides or a model with word embeddings there"
+                )
+            embeddings[id(embedding)] = embedding
+            if isinstance(embedding, nn.Embedding):
+                self.dims[side] = embedding.embedding_dim
+            self._hook_owner(module, side)
+        for embedding in embeddings.values():  # a shared embedding is hooked once
+            self._handles.append(embedding.register_forward_hook(self._add))
+
+    def _hook_owner(self, module: nn.Module, side: str) -> None:
+        def enter(*_: Any) -> None:
+            self._running.append(side)
+
+        def leave(*_: Any) -> None:
+            if self._running:
+                self._running.pop()
+
+        self._handles.append(module.register_forward_pre_hook(enter))
+        self._handles.append(module.register_forward_hook(leave, always_call=True))
+
+    def _add(self, _: nn.Module, inputs: Any, output: Tensor) -> Optional[Tensor]:
+        if not self._running:
+            return None
+        side = self._running[-1]
+        self.dims[side] = output.size(-1)
+        if self._delta is None or side not in self._delta.values:
+            return None
+        placed = place_on_tokens(self._delta.values[side], inputs[0], self.pads[side])
+        return output + placed.to(output.dtype)
+
+    @contextmanager
+    def adding(self, delta: Optional[Perturbation]) -> Iterator[None]:
+        """While open, every forward pass of the model sees x + δ; ``None`` adds nothing."""
+        self._running.clear()
+        self._delta = delta
+        try:
+            yield
+        finally:
+            self._delta = None
+            self._running.clear()
+
+    def remove(self) -> None:
+        """Take all hooks off the model."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+
+def refuse_compiled(model: nn.Module) -> None:
+    """Raise ``ValueError`` if *model* or a part of it went through ``torch.compile``."""
+    for name, module in model.named_modules():
+        if type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
+            where = f"module {name!r}" if name else "the model"
+            raise ValueError(
+                f"{where} is compiled: hooks on word embeddings would be ignored; train without torch.compile"
+            )
+
+
+@contextmanager
+def without_activation_checkpoints(model: nn.Module) -> Iterator[None]:
+    """Run wrapped layers directly: re-computing checkpoints work with ``backward`` but not with ``autograd.grad``.
+
+    Such layers keep their own forward under ``precheckpoint_forward``; the pass then holds all its activations.
+    """
+    wrapped = [m for m in model.modules() if "precheckpoint_forward" in vars(m)]
+    saved = [m.forward for m in wrapped]
+    try:
+        for module in wrapped:
+            module.forward = module.precheckpoint_forward  # type: ignore[method-assign, assignment]
+        yield
+    finally:
+        for module, forward in zip(wrapped, saved):
+            module.forward = forward  # type: ignore[method-assign]
