@@ -6,7 +6,6 @@ use, so that a criterion works with fairseq's own ``--task translation`` as with
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Dict, Optional
 
 STATE_KEY = "fairseq_adv"  # extra_state[<task class>][STATE_KEY] of a checkpoint
@@ -40,12 +39,10 @@ def attach(task: Any, criterion: TrainingLifecycle) -> None:
     """Route *task*'s calls to *criterion* too; attaching another criterion replaces the first."""
     cls = type(task)
 
-    @functools.wraps(cls.train_step)
-    def train_step(sample, model, criterion_, optimizer, update_num, ignore_grad=False, **kwargs):  # type: ignore[no-untyped-def]
+    def train_step(sample, model, criterion_, optimizer, update_num, ignore_grad=False, **kwargs):
         criterion.begin_micro_batch(update_num, ignore_grad)
         return cls.train_step(task, sample, model, criterion_, optimizer, update_num, ignore_grad, **kwargs)
 
-    @functools.wraps(cls.begin_epoch)
     def begin_epoch(epoch: int, model: Any) -> None:
         cls.begin_epoch(task, epoch, model)
         criterion.begin_epoch(epoch)

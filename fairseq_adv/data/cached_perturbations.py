@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Optional, Sequence
+from typing import List, Mapping, Optional, Sequence
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class CachedPerturbations:
         self.cache, self.neighbors, self.num_neighbors = cache, neighbors, num_neighbors
 
     def store(
-        self, ids: np.ndarray, update_num: int, sides: Dict[str, Sequence[Tensor]], skip: Optional[np.ndarray] = None
+        self, ids: np.ndarray, update_num: int, sides: Mapping[str, List[Tensor]], skip: Optional[np.ndarray] = None
     ) -> None:
         """Average into the cache what belongs to its set; rows in *skip* (bool) are left out.
 
@@ -45,7 +45,7 @@ class CachedPerturbations:
         keep = self.neighbors.is_cached(ids)
         if skip is not None:
             keep = keep & ~skip
-        rows = np.flatnonzero(keep)
+        rows = np.flatnonzero(keep).tolist()
         if len(rows) == 0:
             return
         chosen = {side: [tensors[i] for i in rows] for side, tensors in sides.items()}
@@ -81,7 +81,8 @@ class CachedPerturbations:
         for row, stored in zip(rows, reader.read(ids[rows], side) if len(rows) else ()):
             if stored.size(0) != lengths[row]:
                 raise ValueError(
-                    f"the cache holds {stored.size(0)} {side} tokens for sample {ids[row]}, the batch has {lengths[row]}: "
-                    "the sentence changed since it was cached (augmentation that changes lengths cannot be cached)"
+                    f"the cache holds {stored.size(0)} {side} tokens for sample {ids[row]}, the batch has "
+                    f"{lengths[row]}: the sentence changed since it was cached (augmentation that changes lengths "
+                    "cannot be combined with a cache)"
                 )
             out[row, : stored.size(0)] = stored

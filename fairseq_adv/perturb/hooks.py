@@ -34,7 +34,7 @@ class EmbeddingHook:
         self._handles: List[Any] = []
         embeddings = {}
         for side in pads:
-            module = getattr(model, _OWNER[side], None)
+            module: Any = getattr(model, _OWNER[side], None)
             embedding = getattr(module, "embed_tokens", None)
             if not isinstance(embedding, nn.Module):
                 raise ValueError(
@@ -107,8 +107,8 @@ def without_activation_checkpoints(model: nn.Module) -> Iterator[None]:
     saved = [m.forward for m in wrapped]
     try:
         for module in wrapped:
-            module.forward = module.precheckpoint_forward  # type: ignore[method-assign, assignment]
+            module.forward = module.precheckpoint_forward  # type: ignore[assignment]
         yield
     finally:
         for module, forward in zip(wrapped, saved):
-            module.forward = forward  # type: ignore[method-assign]
+            module.forward = forward
