@@ -1,0 +1,32 @@
+"""Repairs of fairseq 0.12 for current Python and torch, and the two calls around checkpoints that it lacks.
+
+fairseq's repository is archived, so nothing of this will be mended upstream. :func:`apply` runs when the
+plugin is imported, which ``--user-dir`` does while fairseq still parses its options. Each patch is one
+small function in a module of this package; its docstring gives the reason.
+"""
+
+from __future__ import annotations
+
+from typing import List
+
+from fairseq_adv.compat import batches, checkpoints, torchrun
+from fairseq_adv.compat.patch import Patch
+
+PATCHES: List[Patch] = [
+    checkpoints.load_own_checkpoints,
+    checkpoints.call_task_before_save,
+    checkpoints.call_task_after_load,
+    torchrun.train_one_job,
+    torchrun.choose_device_by_local_rank,
+    torchrun.wrap_cpu_models,
+    torchrun.gather_lists_on_cpu,
+    batches.keep_batches_on_resume,
+]
+
+__all__ = ["PATCHES", "Patch", "apply"]
+
+
+def apply() -> None:
+    """Apply every patch of :data:`PATCHES` that is not applied yet; raises ``ImportError`` without fairseq."""
+    for patch in PATCHES:
+        patch.apply()

@@ -1,0 +1,174 @@
+"""Running fairseq in tests: as a user does, in processes of its own, or inside the test for speed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Union
+
+ROOT = Path(__file__).resolve().parents[2]
+USER_DIR = ROOT / "fairseq_adv"
+_LOG_LINE = re.compile(r"\| INFO \| (\w+) \| (\{.*\})$")
+
+Log = Dict[str, List[Dict[str, Any]]]
+Arguments = Sequence[Union[str, int, float, Path]]
+
+
+def default_args(data: Path, save_dir: Path, user_dir: Optional[Path] = USER_DIR) -> List[str]:
+    """A tiny transformer on *data*, one epoch of a dozen updates; append options to change any of it."""
+    words = f"""{data} --save-dir {save_dir} --task translation --source-lang en --target-lang de
+        --arch transformer --encoder-layers 1 --decoder-layers 1 --encoder-embed-dim 16 --decoder-embed-dim 16
+        --encoder-ffn-embed-dim 32 --decoder-ffn-embed-dim 32 --encoder-attention-heads 2 --decoder-attention-heads 2
+        --share-all-embeddings --dropout 0.1 --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+        --optimizer adam --lr 0.003 --lr-scheduler fixed --max-tokens 200 --max-epoch 1 --seed 1 --num-workers 0
+        --cpu --required-batch-size-multiple 1 --log-format json --log-interval 1 --no-epoch-checkpoints"""
+    return [*words.split(), *([] if user_dir is None else ["--user-dir", str(user_dir)])]
+
+
+@dataclass
+class Run:
+    """A finished command; ``log`` maps fairseq's tags (``train_inner``, ``train``, ``valid``) to their JSON lines."""
+
+    args: List[str]
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def log(self) -> Log:
+        log: Log = {}
+        for line in self.stdout.splitlines():
+            found = _LOG_LINE.search(line)
+            if found:
+                # numbers are strings in fairseq's log
+                values = {k: _number(v) for k, v in json.loads(found[2]).items()}
+                log.setdefault(found[1], []).append(values)
+        return log
+
+    def column(self, key: str, tag: str = "train_inner") -> List[float]:
+        """The values of *key* in the lines of *tag*, in order; the key may lack fairseq's prefix ``train_``."""
+        lines = self.log.get(tag, [])
+        return [line[key] if key in line else line[f"{tag}_{key}"] for line in lines]
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
+
+
+def run_command(
+    words: Arguments, cwd: Optional[Path] = None, env: Optional[Mapping[str, str]] = None, check: bool = True
+) -> Run:
+    """Run *words* with one thread; with *check*, a failure raises ``AssertionError`` with the end of both outputs."""
+    full_env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "CUDA_VISIBLE_DEVICES": ""}
+    full_env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    full_env.update(env or {})
+    command = [str(word) for word in words]
+    done = subprocess.run(command, cwd=cwd, env=full_env, capture_output=True, text=True, timeout=500, check=False)
+    run = Run(command, done.returncode, done.stdout, done.stderr)
+    if check and run.returncode != 0:
+        raise AssertionError(
+            f"{' '.join(command)}\nreturned {run.returncode}\n{run.stdout[-3000:]}\n{run.stderr[-5000:]}"
+        )
+    return run
+
+
+def command_path(name: str) -> str:
+    """The console command *name* of the running environment."""
+    return str(Path(sys.executable).parent / name)
+
+
+def run_fairseq_train(
+    args: Arguments,
+    cwd: Optional[Path] = None,
+    env: Optional[Mapping[str, str]] = None,
+    check: bool = True,
+    nproc: int = 1,
+) -> Run:
+    """``fairseq-train ARGS``; with *nproc* > 1 plain ``torchrun --nproc_per_node NPROC fairseq-train ARGS`` over gloo."""
+    words: List[Any] = [command_path("fairseq-train"), *args]
+    if nproc > 1:
+        launcher = [command_path("torchrun"), "--nproc_per_node", nproc, "--master_port", free_port()]
+        words = [*launcher, *words, "--distributed-backend", "gloo"]
+    return run_command(words, cwd, env, check)
+
+
+def free_port() -> int:
+    """A TCP port on this machine that nobody listens on."""
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        return int(server.getsockname()[1])
+
+
+class Training(NamedTuple):
+    """What ``fairseq-train`` builds before its first update."""
+
+    cfg: Any
+    task: Any
+    model: Any
+    criterion: Any
+    trainer: Any
+
+
+def build_trainer(args: Arguments) -> Training:
+    """Do in this process what ``fairseq-train ARGS`` does up to its first update, resuming a checkpoint included."""
+    import fairseq_adv
+
+    fairseq_adv.register()
+
+    import numpy as np
+    from fairseq import checkpoint_utils, options, tasks, utils
+    from fairseq.dataclass.initialize import add_defaults
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+    from fairseq.logging import metrics
+    from fairseq.trainer import Trainer
+
+    parser = options.get_training_parser()
+    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, input_args=[str(word) for word in args]))
+    add_defaults(cfg)
+    metrics.reset()
+    vars(checkpoint_utils.save_checkpoint).pop("best", None)  # state of an earlier run in this process
+    np.random.seed(cfg.common.seed)
+    utils.set_torch_seed(cfg.common.seed)
+    task = tasks.setup_task(cfg.task)
+    model = task.build_model(cfg.model)
+    criterion = task.build_criterion(cfg.criterion)
+    for subset in cfg.dataset.valid_subset.split(","):
+        task.load_dataset(subset, combine=False, epoch=1)
+    trainer = Trainer(cfg, task, model, criterion)
+    _, trainer.epoch_itr = checkpoint_utils.load_checkpoint(cfg.checkpoint, trainer)
+    return Training(cfg, task, model, criterion, trainer)
+
+
+def epoch_batches(trainer: Any, epoch: int) -> Iterator[List[Dict[str, Any]]]:
+    """Start *epoch* and yield what ``trainer.train_step`` takes for each update: a list of ``--update-freq`` batches.
+
+    Epochs must come in order, the first being the one that :func:`build_trainer` resumed at.
+    """
+    from fairseq.data import iterators
+
+    cfg = trainer.cfg
+    if trainer.epoch_itr.next_epoch_idx != epoch:
+        trainer.epoch_itr = trainer.get_train_iterator(epoch, load_dataset=False)
+    epoch_itr = trainer.epoch_itr
+    assert epoch_itr.next_epoch_idx == epoch, f"epoch {epoch_itr.next_epoch_idx} comes next, not {epoch}"
+    batches = epoch_itr.next_epoch_itr(shuffle=epoch > cfg.dataset.curriculum)
+    frequencies = cfg.optimization.update_freq
+    grouped = iterators.GroupedIterator(batches, frequencies[min(epoch, len(frequencies)) - 1])
+    trainer.begin_epoch(epoch)
+    yield from grouped
+
+
+def save_checkpoint(trainer: Any, val_loss: Optional[float] = None) -> Optional[str]:
+    """Write ``checkpoint_last.pt`` (and what else the options say) as fairseq does after a validation; its path."""
+    from fairseq import checkpoint_utils
+
+    return checkpoint_utils.save_checkpoint(trainer.cfg.checkpoint, trainer, trainer.epoch_itr, val_loss)
