@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, List, Optional, Tuple
+from contextlib import nullcontext
+from typing import Any, ContextManager, Dict, Iterator, List, Optional, Tuple
 
+import torch
 from fairseq import utils
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.logging import metrics
+from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor, nn
 
 from fairseq_adv.criterions.batch import TrainingBatch, bare_model
@@ -32,19 +35,46 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
         check_adversarial(cfg)
         self.cfg = cfg
         self.sides = SIDE_CHOICES[str(cfg.adv_sides)]
+        self.concat = str(cfg.adv_passes) == "concat"
         self._hook: Optional[EmbeddingHook] = None
         self._hooked: Optional[nn.Module] = None
         attach(task, self)
 
     # ---- what a method implements -------------------------------------------------------------------------
 
-    def penalty(self, batch: TrainingBatch) -> Tuple[Tensor, Dict[str, Any]]:
-        """The regulariser, a scalar summed over target tokens in nats, and its part of the log."""
+    def penalty(self, batch: TrainingBatch) -> Tensor:
+        """The regulariser, a scalar summed over target tokens in nats; its columns go to ``batch.log``."""
         raise NotImplementedError
+
+    def strength(self) -> float:
+        """The weight of the regulariser; 0 means plain training."""
+        return self.cfg.adv_lambda
+
+    def loss_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
+        """The loss in as many terms as there are backward passes (:meth:`num_backwards`).
+
+        A term is asked for when the one before it has been propagated back, so that a later term may use its gradients.
+        """
+        if self.num_backwards() == 2:  # nothing flows through the clean output: let its graph go first
+            yield batch.ce
+            penalty = self._weighted_penalty(batch)
+            yield penalty
+        else:
+            penalty = self._weighted_penalty(batch)
+            yield batch.ce + penalty
+
+    def num_backwards(self) -> int:
+        """How many backward passes one batch takes."""
+        return 2 if self.cfg.adv_detach_clean and not self.concat and self.strength() > 0 else 1
 
     def is_active(self) -> bool:
         """Whether this update is regularised; plain training otherwise."""
-        return self.cfg.adv_lambda > 0 and self.update_num >= self.cfg.adv_start_update and not self.dummy_batch
+        return self.strength() > 0 and self.update_num >= self.cfg.adv_start_update and not self.dummy_batch
+
+    def _weighted_penalty(self, batch: TrainingBatch) -> Tensor:
+        penalty = self.penalty(batch)
+        batch.log["adv_loss"] = penalty.data
+        return self.strength() * penalty
 
     # ---- what fairseq calls -------------------------------------------------------------------------------
 
@@ -57,11 +87,38 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
             log.update(dict.fromkeys(LOG_KEYS, 0))
             log["adv_sentences"] = log["nsentences"] if model.training else 0
             return loss, sample_size, log
-        batch = TrainingBatch(self, model, sample, self.hook(model), str(self.cfg.adv_outer_masks) == "shared")
-        penalty, own_log = self.penalty(batch)
-        loss = batch.ce + self.cfg.adv_lambda * penalty
-        sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
-        return loss, sample_size, self._log(batch, loss, penalty, sample_size, own_log)
+        batch = self.open_batch(model, sample)
+        loss = sum(self.loss_terms(batch), torch.zeros((), device=sample["target"].device))
+        return loss, self._sample_size(sample), self._log(batch, loss)
+
+    def drives_backward(self) -> bool:
+        """Whether the coming batch takes several backward passes, and so :meth:`train_step` instead of fairseq's."""
+        return self.is_active() and self.num_backwards() > 1
+
+    def train_step(
+        self, sample: Dict[str, Any], model: nn.Module, optimizer: Any, update_num: int
+    ) -> Tuple[Tensor, Any, Dict[str, Any]]:
+        """As ``FairseqTask.train_step``, with a backward pass for each term; gradients are reduced in the last one."""
+        model.train()
+        model.set_num_updates(update_num)
+        batch = self.open_batch(model, sample)
+        terms, count = self.loss_terms(batch), self.num_backwards()
+        total = torch.zeros((), device=sample["target"].device)
+        for index in range(count):
+            with no_gradient_sync(model) if index < count - 1 else nullcontext():
+                with torch.autocast(sample["target"].device.type, enabled=isinstance(optimizer, AMPOptimizer)):
+                    term = next(terms)
+                optimizer.backward(term)
+            total = total + term.detach()
+        return total, self._sample_size(sample), self._log(batch, total)
+
+    def open_batch(self, model: nn.Module, sample: Dict[str, Any]) -> TrainingBatch:
+        """The passes over *sample* as the options want them."""
+        shared = str(self.cfg.adv_outer_masks) == "shared"
+        return TrainingBatch(self, model, sample, self.hook(model), shared, self.concat)
+
+    def _sample_size(self, sample: Dict[str, Any]) -> Any:
+        return sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
 
     def hook(self, model: nn.Module) -> EmbeddingHook:
         """The hook on *model*'s word embeddings; put on at the first call."""
@@ -83,21 +140,19 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
             batch.log_probs, log_q, batch.target_mask, str(self.cfg.adv_divergence), self.cfg.adv_detach_clean
         )
 
-    def _log(
-        self, batch: TrainingBatch, loss: Tensor, penalty: Tensor, sample_size: Any, own_log: Dict[str, Any]
-    ) -> Dict[str, Any]:
-        log = {
-            "loss": loss.data,
-            "nll_loss": batch.nll.data,
-            "ntokens": batch.sample["ntokens"],
-            "nsentences": batch.sample["target"].size(0),
-            "sample_size": sample_size,
-        }
+    def _log(self, batch: TrainingBatch, loss: Tensor) -> Dict[str, Any]:
+        log = dict.fromkeys(LOG_KEYS, 0)
+        log.update(
+            loss=loss.data,
+            ntokens=batch.sample["ntokens"],
+            nsentences=batch.sample["target"].size(0),
+            sample_size=self._sample_size(batch.sample),
+            adv_sentences=batch.sample["target"].size(0),
+            **batch.log,
+        )
         if self.report_accuracy:
-            n_correct, total = self.compute_accuracy(self._hooked, batch.net_output, batch.sample)
-            log.update(n_correct=utils.item(n_correct.data), total=utils.item(total.data))
-        log.update(dict.fromkeys(LOG_KEYS, 0))
-        log.update(own_log, adv_loss=penalty.data, adv_sentences=log["nsentences"])
+            correct = batch.log_probs.argmax(-1).eq(batch.target) & batch.target_mask
+            log.update(n_correct=utils.item(correct.sum()), total=utils.item(batch.target_mask.sum()))
         return log
 
     @classmethod
@@ -114,6 +169,11 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
         for key in ("adv_norm_src", "adv_norm_tgt", "adv_refresh", "adv_cached"):
             metrics.log_scalar(key, total[key] / sentences, sentences, round=4)
         metrics.log_scalar_sum("adv_nonfinite", total["adv_nonfinite"])
+
+
+def no_gradient_sync(model: nn.Module) -> ContextManager[None]:
+    """Inside, a backward pass of a distributed *model* keeps its gradients to this rank."""
+    return model.no_sync() if hasattr(model, "no_sync") else nullcontext()
 
 
 def norm_log(delta: Perturbation) -> Dict[str, Tensor]:

@@ -3,7 +3,7 @@
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 import logging
 from dataclasses import dataclass, field
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional
 
 import numpy as np
 import torch
@@ -77,7 +77,6 @@ class ArchCriterion(AdversarialCriterion):
             seed=cfg.adv_seed,
         )
         self.perturbations: Optional[CachedPerturbations] = None
-        self.epoch = 1
         self.refreshing = False
         self.started = False
 
@@ -94,7 +93,7 @@ class ArchCriterion(AdversarialCriterion):
 
     def begin_epoch(self, epoch: int) -> None:
         """Commit a refresh that an earlier epoch ended, then decide whether this epoch refreshes."""
-        self.epoch = epoch
+        super().begin_epoch(epoch)
         if self.perturbations is None:
             return
         cache = self.perturbations.cache
@@ -130,28 +129,25 @@ class ArchCriterion(AdversarialCriterion):
 
     # ---- one batch ----------------------------------------------------------------------------------------
 
-    def penalty(self, batch: TrainingBatch) -> Tuple[Tensor, Dict[str, Any]]:
+    def penalty(self, batch: TrainingBatch) -> Tensor:
         if self.perturbations is None:
             raise RuntimeError("the cache is not open: train with fairseq-train, or call begin_training first")
         ids = batch.sample["id"].cpu().numpy().astype(np.int64)
-        delta, log = (self._refresh if self.refreshing else self._serve)(batch, ids, self.perturbations)
-        log.update(norm_log(delta))
-        return self.divergence(batch, batch.passes.perturbed(delta)), log
+        delta = (self._refresh if self.refreshing else self._serve)(batch, ids, self.perturbations)
+        batch.log.update(norm_log(delta))
+        return self.divergence(batch, batch.perturbed(delta))
 
-    def _refresh(
-        self, batch: TrainingBatch, ids: np.ndarray, perturbations: CachedPerturbations
-    ) -> Tuple[Perturbation, Dict[str, Any]]:
+    def _refresh(self, batch: TrainingBatch, ids: np.ndarray, perturbations: CachedPerturbations) -> Perturbation:
         """Algorithm 3 in a refresh epoch: ascent, then the moving average of what belongs to the cache."""
         delta, broken = worst_case_perturbation(
             batch.passes, batch.log_probs, batch.target_mask, self.ascent, stream=self.epoch
         )
         sides = {side: delta.sentences(side) for side in delta.sides}
         perturbations.store(ids, self.update_num, sides, skip=broken.cpu().numpy())
-        return delta, {"adv_refresh": len(ids), "adv_nonfinite": broken.sum()}
+        batch.log.update(adv_refresh=len(ids), adv_nonfinite=broken.sum())
+        return delta
 
-    def _serve(
-        self, batch: TrainingBatch, ids: np.ndarray, perturbations: CachedPerturbations
-    ) -> Tuple[Perturbation, Dict[str, Any]]:
+    def _serve(self, batch: TrainingBatch, ids: np.ndarray, perturbations: CachedPerturbations) -> Perturbation:
         """Algorithm 3 between refreshes: C[i] where it is cached, Eq. 3 elsewhere."""
         values, exact = {}, torch.zeros(len(ids), dtype=torch.bool)
         for side, mask in batch.passes.masks.items():
@@ -167,4 +163,5 @@ class ArchCriterion(AdversarialCriterion):
             )
             stored = self.ascent.ball.project(served.values.to(device), mask)  # de-quantised values may stick out
             values[side] = torch.where(exact.to(device).view(-1, 1, 1), stored, rebuilt)
-        return Perturbation(values, batch.passes.masks), {"adv_cached": int(exact.sum())}
+        batch.log.update(adv_cached=int(exact.sum()))
+        return Perturbation(values, batch.passes.masks)

@@ -1,14 +1,14 @@
-"""One training batch as a method sees it: its passes, its clean output and its cross-entropy."""
+"""One training batch as a method sees it: its passes, its clean output, its cross-entropy and its log."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion, label_smoothed_nll_loss
 from torch import Tensor, nn
 
-from fairseq_adv.perturb import BatchPasses, EmbeddingHook
+from fairseq_adv.perturb import BatchPasses, EmbeddingHook, Perturbation
 from fairseq_adv.perturb.hooks import without_activation_checkpoints
 
 TOKENS = {"src": "src_tokens", "tgt": "prev_output_tokens"}
@@ -24,10 +24,10 @@ def bare_model(model: nn.Module) -> nn.Module:
 
 
 class TrainingBatch:
-    """The clean pass of one batch, run on construction, and the means to run more.
+    """One batch, its passes and what came of them.
 
-    ``ce`` and ``nll`` are what ``label_smoothed_cross_entropy`` computes, by the same operations in the same order.
-    ``log_probs`` (``N x V``, N = B·T) is the clean output, ``target_mask`` (``N``) marks the target tokens that count.
+    With *concat*, a pass that may share its forward with the clean one does so, over 2B rows. ``log`` collects
+    the method's columns of the training log.
     """
 
     def __init__(
@@ -37,39 +37,76 @@ class TrainingBatch:
         sample: Dict[str, Any],
         hook: EmbeddingHook,
         shared_masks: bool,
+        concat: bool = False,
     ) -> None:
         self._criterion, self._model, self._bare, self.sample = criterion, model, bare_model(model), sample
-        net_input = sample["net_input"]
+        self._concat = concat
         self.passes = BatchPasses(
-            outer=self._outer,
+            outer=lambda: self._forward(self._model, self.sample),
             inner=self._inner,
             hook=hook,
-            tokens={side: net_input[TOKENS[side]] for side in hook.pads},
+            tokens={side: sample["net_input"][TOKENS[side]] for side in hook.pads},
             ids=sample["id"],
             shared_masks=shared_masks,
             gradient_scale=HALF_GRADIENT_SCALE if self._half_precision() else 1.0,
+            twofold=lambda: self._forward(self._model, doubled(self.sample)),
         )
-        self.log_probs = self.passes.clean()
-        self.target_mask = self._target.ne(criterion.padding_idx)
-        self.ce, self.nll = label_smoothed_nll_loss(
-            self.log_probs, self._target, criterion.eps, ignore_index=criterion.padding_idx, reduce=True
+        self.target = sample["target"][:, criterion.ignore_prefix_size :].reshape(-1)  # N, padding included
+        self.target_mask = self.target.ne(criterion.padding_idx)  # N: the target tokens that count
+        self.log: Dict[str, Any] = {}
+        self._clean: Optional[Tensor] = None
+        self._ce: Optional[Tensor] = None
+
+    @property
+    def log_probs(self) -> Tensor:
+        """The clean output, ``N x V`` with N = B·T; its pass runs when it is first asked for."""
+        if self._clean is None:
+            self._clean = self.passes.clean()
+        return self._clean
+
+    @property
+    def ce(self) -> Tensor:
+        """Cross-entropy of the clean output: what ``label_smoothed_cross_entropy`` computes, by the same operations."""
+        if self._ce is None:
+            self._ce = self.cross_entropy(self.log_probs)
+        return self._ce
+
+    def cross_entropy(self, log_probs: Tensor) -> Tensor:
+        """Label-smoothed cross-entropy summed over target tokens; the first call's likelihood is logged."""
+        loss, nll = label_smoothed_nll_loss(
+            log_probs, self.target, self._criterion.eps, ignore_index=self._criterion.padding_idx, reduce=True
         )
+        self.log.setdefault("nll_loss", nll.data)
+        return loss
+
+    def perturbed(self, delta: Perturbation) -> Tensor:
+        """Log-probs ``N x V`` at x + δ for the outer loss."""
+        return self._beside_clean(lambda: self.passes.clean_and_perturbed(delta), lambda: self.passes.perturbed(delta))
+
+    def cut(self, keep: Dict[str, Tensor]) -> Tensor:
+        """Log-probs ``N x V`` with the words outside *keep* cut off; see :meth:`BatchPasses.cut`."""
+        return self._beside_clean(lambda: self.passes.clean_and_cut(keep), lambda: self.passes.cut(keep))
+
+    def _beside_clean(self, both: Callable[[], Tuple[Tensor, Tensor]], alone: Callable[[], Tensor]) -> Tensor:
+        if self._concat and self._clean is None:
+            self._clean, other = both()
+            return other
+        _ = self.log_probs  # the clean pass comes first
+        return alone()
 
     def _half_precision(self) -> bool:
-        parameter = next(self._bare.parameters())
-        return parameter.dtype != torch.float32 or torch.is_autocast_enabled()
+        return next(self._bare.parameters()).dtype != torch.float32 or torch.is_autocast_enabled()
 
-    def _forward(self, model: nn.Module) -> Tuple[Tensor, Any]:
-        net_output = model(**self.sample["net_input"])
-        log_probs, self._target = self._criterion.get_lprobs_and_target(model, net_output, self.sample)
-        return log_probs, net_output
-
-    def _outer(self) -> Tensor:
-        log_probs, net_output = self._forward(self._model)
-        if not hasattr(self, "net_output"):
-            self.net_output = net_output  # of the clean pass, for --report-accuracy
-        return log_probs
+    def _forward(self, model: nn.Module, sample: Dict[str, Any]) -> Tensor:
+        net_output = model(**sample["net_input"])
+        return self._criterion.get_lprobs_and_target(model, net_output, sample)[0]
 
     def _inner(self) -> Tensor:
         with without_activation_checkpoints(self._bare):
-            return self._forward(self._bare)[0]
+            return self._forward(self._bare, self.sample)
+
+
+def doubled(sample: Dict[str, Any]) -> Dict[str, Any]:
+    """The batch twice over, row for row: what one pass over 2B rows needs of it."""
+    net_input = {key: torch.cat([value, value]) for key, value in sample["net_input"].items() if torch.is_tensor(value)}
+    return {"net_input": net_input, "target": torch.cat([sample["target"], sample["target"]])}

@@ -40,6 +40,14 @@ class AdversarialConfig(LabelSmoothedCrossEntropyCriterionConfig):
         default="fresh",
         metadata={"help": "dropout masks of the perturbed pass in the loss: drawn afresh, or those of the clean pass"},
     )
+    adv_passes: ChoiceEnum(["sequential", "concat"]) = field(  # type: ignore[valid-type]
+        default="sequential",
+        metadata={
+            "help": "sequential: the clean and the perturbed pass one after the other (least memory, and with "
+            "--adv-detach-clean only one graph at a time); concat: one pass over twice the rows where the perturbation "
+            "is known beforehand (fewer kernel launches)"
+        },
+    )
     adv_seed: int = II("common.seed")
 
 
@@ -77,6 +85,10 @@ def check_adversarial(cfg: AdversarialConfig) -> None:
     """Refuse impossible values of :class:`AdversarialConfig` before any training."""
     require(0 <= cfg.adv_lambda < math.inf, "--adv-lambda", "finite and >= 0", cfg.adv_lambda)
     require(cfg.adv_start_update >= 0, "--adv-start-update", ">= 0", cfg.adv_start_update)
+    if str(cfg.adv_passes) == "concat" and str(cfg.adv_outer_masks) == "shared":
+        raise ValueError(
+            "--adv-outer-masks shared needs --adv-passes sequential: in one pass each row draws masks of its own"
+        )
 
 
 def check_ascent(cfg: AscentConfig) -> None:

@@ -15,6 +15,7 @@ class TrainingLifecycle:
     """The calls that :func:`attach` makes on a criterion; each does nothing by default."""
 
     update_num: int = 0
+    epoch: int = 1
     dummy_batch: bool = False
 
     def begin_training(self, trainer: Any, state: Optional[Dict[str, Any]]) -> None:
@@ -22,10 +23,19 @@ class TrainingLifecycle:
 
     def begin_epoch(self, epoch: int) -> None:
         """Every rank, before the first update of *epoch* (1-based) and again after a resume inside it."""
+        self.epoch = epoch
 
     def begin_micro_batch(self, update_num: int, dummy_batch: bool) -> None:
         """Every rank, before each forward pass of training; a dummy batch only keeps the ranks in step."""
         self.update_num, self.dummy_batch = update_num, dummy_batch
+
+    def drives_backward(self) -> bool:
+        """Whether the coming batch goes to :meth:`train_step` instead of the task's own."""
+        return False
+
+    def train_step(self, sample: Dict[str, Any], model: Any, optimizer: Any, update_num: int) -> Any:
+        """Forward and backward passes of one batch; returns loss, sample size and log."""
+        raise NotImplementedError
 
     def before_save(self, end_of_epoch: bool) -> None:
         """Every rank, before a checkpoint is written; may communicate."""
@@ -41,6 +51,8 @@ def attach(task: Any, criterion: TrainingLifecycle) -> None:
 
     def train_step(sample, model, criterion_, optimizer, update_num, ignore_grad=False, **kwargs):
         criterion.begin_micro_batch(update_num, ignore_grad)
+        if criterion.drives_backward():
+            return criterion.train_step(sample, model, optimizer, update_num)
         return cls.train_step(task, sample, model, criterion_, optimizer, update_num, ignore_grad, **kwargs)
 
     def begin_epoch(epoch: int, model: Any) -> None:

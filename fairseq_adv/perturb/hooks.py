@@ -7,13 +7,16 @@ Encoder and decoder may hold the *same* embedding module, so the hook asks which
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Callable, ContextManager, Dict, Iterator, List, Optional
 
 from torch import Tensor, nn
 
 from fairseq_adv.perturb.layout import Perturbation, place_on_tokens
 
 _OWNER = {"src": "encoder", "tgt": "decoder"}
+
+# (side, embeddings B x S x D, tokens B x S) -> embeddings B x S x D
+Transform = Callable[[str, Tensor, Tensor], Tensor]
 
 
 class EmbeddingHook:
@@ -29,7 +32,7 @@ class EmbeddingHook:
         refuse_compiled(model)
         self.pads = pads
         self.dims: Dict[str, int] = {}
-        self._delta: Optional[Perturbation] = None
+        self._transform: Optional[Transform] = None
         self._running: List[str] = []  # the sides whose module is on the call stack, innermost last
         self._handles: List[Any] = []
         embeddings = {}
@@ -46,7 +49,7 @@ class EmbeddingHook:
                 self.dims[side] = embedding.embedding_dim
             self._hook_owner(module, side)
         for embedding in embeddings.values():  # a shared embedding is hooked once
-            self._handles.append(embedding.register_forward_hook(self._add))
+            self._handles.append(embedding.register_forward_hook(self._apply))
 
     def _hook_owner(self, module: nn.Module, side: str) -> None:
         def enter(*_: Any) -> None:
@@ -59,26 +62,49 @@ class EmbeddingHook:
         self._handles.append(module.register_forward_pre_hook(enter))
         self._handles.append(module.register_forward_hook(leave, always_call=True))
 
-    def _add(self, _: nn.Module, inputs: Any, output: Tensor) -> Optional[Tensor]:
+    def _apply(self, _: nn.Module, inputs: Any, output: Tensor) -> Optional[Tensor]:
         if not self._running:
             return None
         side = self._running[-1]
         self.dims[side] = output.size(-1)
-        if self._delta is None or side not in self._delta.values:
-            return None
-        placed = place_on_tokens(self._delta.values[side], inputs[0], self.pads[side])
-        return output + placed.to(output.dtype)
+        return None if self._transform is None else self._transform(side, output, inputs[0])
 
     @contextmanager
-    def adding(self, delta: Optional[Perturbation]) -> Iterator[None]:
-        """While open, every forward pass of the model sees x + δ; ``None`` adds nothing."""
+    def transforming(self, transform: Optional[Transform]) -> Iterator[None]:
+        """While open, every forward pass of the model sees what *transform* makes of its word embeddings."""
         self._running.clear()
-        self._delta = delta
+        self._transform = transform
         try:
             yield
         finally:
-            self._delta = None
+            self._transform = None
             self._running.clear()
+
+    def adder(self, delta: Perturbation) -> Transform:
+        """The transform x + δ."""
+
+        def add(side: str, embeddings: Tensor, tokens: Tensor) -> Tensor:
+            if side not in delta.values:
+                return embeddings
+            placed = place_on_tokens(delta.values[side], tokens, self.pads[side])
+            return embeddings + placed.to(embeddings.dtype)
+
+        return add
+
+    def cutter(self, keep: Dict[str, Tensor]) -> Transform:
+        """The transform that zeroes embeddings of words; *keep* is ``B x L`` (bool, canonical layout) for each side."""
+
+        def cut(side: str, embeddings: Tensor, tokens: Tensor) -> Tensor:
+            if side not in keep:
+                return embeddings
+            weight = keep[side].to(embeddings.dtype).unsqueeze(-1)
+            return embeddings * place_on_tokens(weight, tokens, self.pads[side])
+
+        return cut
+
+    def adding(self, delta: Perturbation) -> ContextManager[None]:
+        """While open, every forward pass of the model sees x + δ."""
+        return self.transforming(self.adder(delta))
 
     def remove(self) -> None:
         """Take all hooks off the model."""

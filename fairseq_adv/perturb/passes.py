@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fairseq_adv.perturb.ascent import Objective, projected_gradient_ascent
 from fairseq_adv.perturb.balls import Ball
-from fairseq_adv.perturb.hooks import EmbeddingHook
+from fairseq_adv.perturb.hooks import EmbeddingHook, Transform
 from fairseq_adv.perturb.layout import Perturbation, real_token_mask
 from fairseq_adv.perturb.rng import RngState, reseed_from_state
 
@@ -31,8 +31,9 @@ class BatchPasses:
     """Clean, inner and outer passes over one batch.
 
     *outer* and *inner* run one forward pass of the wrapped and of the bare model and return log-probs
-    ``N x V`` (fp32). *tokens* maps each perturbed side to its tokens ``B x S``; *ids* (``B``) are the sample
-    ids. *gradient_scale* multiplies the ascent's objective, which keeps tiny half-precision gradients from
+    ``N x V`` (fp32); *twofold* runs one pass of the wrapped model over the batch twice, ``2N x V``, clean rows first.
+    *tokens* maps each perturbed side to its tokens ``B x S``; *ids* (``B``) are the sample ids.
+    *gradient_scale* multiplies the ascent's objective, which keeps tiny half-precision gradients from
     underflowing; the direction g/‖g‖ does not depend on it.
     """
 
@@ -45,8 +46,9 @@ class BatchPasses:
         ids: Tensor,
         shared_masks: bool,
         gradient_scale: float = 1.0,
+        twofold: Optional[ForwardPass] = None,
     ) -> None:
-        self._outer, self._inner, self._hook = outer, inner, hook
+        self._outer, self._inner, self._twofold, self._hook = outer, inner, twofold, hook
         self.ids = ids
         self.masks = {side: real_token_mask(t, hook.pads[side]) for side, t in tokens.items()}
         self._shared_masks = shared_masks
@@ -56,26 +58,55 @@ class BatchPasses:
 
     @property
     def dims(self) -> Dict[str, int]:
-        """Embedding size of each side; known once the clean pass has run."""
+        """Embedding size of each side."""
         return self._hook.dims
 
-    def clean(self) -> Tensor:
-        """Log-probs ``N x V`` at x; call it once and first."""
+    def clean(self, delta: Optional[Perturbation] = None) -> Tensor:
+        """Log-probs ``N x V`` at x (or at x + *delta*); the first pass, whose masks the others replay."""
         device = self.ids.device
         self._before = RngState.capture(device)
-        log_probs = self._outer()
+        with self._hook.transforming(None if delta is None else self._hook.adder(delta)):
+            log_probs = self._outer()
         self._after = RngState.capture(device)
         return log_probs
 
-    def perturbed(self, delta: Perturbation) -> Tensor:
+    def perturbed(self, delta: Perturbation, shared_masks: Optional[bool] = None) -> Tensor:
         """Log-probs ``N x V`` at x + δ through the trainer's model, for the outer loss."""
-        return self._replay(self._outer, delta, shared=self._shared_masks)
+        shared = self._shared_masks if shared_masks is None else shared_masks
+        return self._replay(self._outer, self._hook.adder(delta), shared)
+
+    def cut(self, keep: Dict[str, Tensor]) -> Tensor:
+        """Log-probs ``N x V`` with the embeddings of the words outside *keep* (``B x L`` for each side) zeroed."""
+        return self._replay(self._outer, self._hook.cutter(keep), self._shared_masks)
 
     def inner(self, delta: Perturbation) -> Tensor:
         """Log-probs ``N x V`` at x + δ through the bare model under the clean pass's masks, for the ascent."""
-        return self._replay(self._inner, delta, shared=True)
+        return self._replay(self._inner, self._hook.adder(delta), shared=True)
 
-    def _replay(self, run: ForwardPass, delta: Perturbation, shared: bool) -> Tensor:
+    def clean_and_transformed(self, transform: Optional[Transform]) -> Tuple[Tensor, Tensor]:
+        """Log-probs at x and after *transform*, each ``N x V``, from one pass over 2B rows.
+
+        *transform* gets all 2B rows. Each row draws masks of its own.
+        """
+        if self._twofold is None:
+            raise RuntimeError("this batch has no twofold pass")
+        with self._hook.transforming(transform):
+            log_probs = self._twofold()
+        clean, transformed = log_probs.chunk(2)
+        return clean, transformed
+
+    def clean_and_perturbed(self, delta: Perturbation) -> Tuple[Tensor, Tensor]:
+        """Log-probs at x and at x + δ from one pass over 2B rows; for a δ that needs no clean pass."""
+        masks = {side: torch.cat([m, m]) for side, m in delta.masks.items()}
+        values = {side: torch.cat([torch.zeros_like(v), v]) for side, v in delta.values.items()}
+        return self.clean_and_transformed(self._hook.adder(Perturbation(values, masks)))
+
+    def clean_and_cut(self, keep: Dict[str, Tensor]) -> Tuple[Tensor, Tensor]:
+        """Log-probs at x and with words outside *keep* zeroed, from one pass over 2B rows."""
+        doubled = {side: torch.cat([torch.ones_like(k), k]) for side, k in keep.items()}
+        return self.clean_and_transformed(self._hook.cutter(doubled))
+
+    def _replay(self, run: ForwardPass, transform: Transform, shared: bool) -> Tensor:
         if self._before is None or self._after is None:
             raise RuntimeError("the clean pass comes first: its generator states define the masks")
         try:
@@ -84,7 +115,7 @@ class BatchPasses:
             else:
                 self._after.restore()
                 reseed_from_state()
-            with self._hook.adding(delta):
+            with self._hook.transforming(transform):
                 return run()
         finally:
             self._after.restore()
@@ -97,6 +128,6 @@ class BatchPasses:
         return projected_gradient_ascent(objective, start, ball, steps, step_size)
 
     def zero(self) -> Perturbation:
-        """δ = 0 on every perturbed side; after the clean pass only, which tells the embedding sizes."""
+        """δ = 0 on every perturbed side."""
         values = {s: torch.zeros(*m.shape, self.dims[s], device=m.device) for s, m in self.masks.items()}
         return Perturbation(values, self.masks)

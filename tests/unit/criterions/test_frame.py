@@ -20,7 +20,8 @@ class RandomPerturbation(AdversarialCriterion):
     def penalty(self, batch):
         passes = batch.passes
         delta = initial_perturbation("uniform", passes.ids, passes.masks, passes.dims, Ball(self.radius), 1.0, 1, 1)
-        return self.divergence(batch, passes.perturbed(delta)), norm_log(delta)
+        batch.log.update(norm_log(delta))
+        return self.divergence(batch, batch.perturbed(delta))
 
 
 def config(cls=AdversarialConfig, **options):
