@@ -9,6 +9,7 @@ numbers: no fairseq, no torch, no state; the same input gives the same plan on e
 from __future__ import annotations
 
 import bisect
+import heapq
 import itertools
 import re
 from dataclasses import dataclass
@@ -162,9 +163,9 @@ def _deal(indices: Sequence[int], batch_tokens: Sequence[int], world_size: int) 
     Counts differ by at most one, since a micro-batch costs about the same whatever its padding.
     """
     ranks: Update = [[] for _ in range(world_size)]
-    loads = [0] * world_size
+    queue = [(0, 0, rank) for rank in range(world_size)]  # micro-batches, tokens, rank; a heap
     for index in sorted(indices, key=lambda i: (-batch_tokens[i], i)):
-        rank = min(range(world_size), key=lambda r: (len(ranks[r]), loads[r], r))
+        count, load, rank = queue[0]
         ranks[rank].append(index)
-        loads[rank] += batch_tokens[index]
+        heapq.heapreplace(queue, (count + 1, load + batch_tokens[index], rank))
     return [sorted(rank) for rank in ranks]
