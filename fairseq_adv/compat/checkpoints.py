@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from typing import Any, Callable, List, Tuple
 
 import torch
 
-from fairseq_adv.compat.patch import patch, replaces
+from fairseq_adv.compat.patch import patch, replaces, resolve
 
-# What fairseq pickles beside tensors, plain containers and numbers. All are passive data holders.
-_SAFE_NAMES = (
-    "argparse.Namespace",  # cfg.model of every `--arch`
-    "fairseq.distributed.utils._TensorPlaceholder",  # a resume on several ranks
+# What fairseq pickles beside tensors, plain containers and numbers. All are passive: loading one runs no code.
+_SAFE_CLASSES = (
+    "argparse.Namespace",  # the options of every `--arch`
+    "numpy.dtype",  # with the other names from numpy: the counts of `--eval-bleu`, scores as numpy scalars
+    "numpy.ndarray",
+    # A resume on several ranks: rank 0 reads the checkpoint, turns its options into omegaconf's containers and
+    # sends all to the others, who read it with torch.load too.
+    "fairseq.distributed.utils._TensorPlaceholder",
+    "omegaconf.base.ContainerMetadata",
+    "omegaconf.base.Metadata",
+    "omegaconf.dictconfig.DictConfig",
+    "omegaconf.listconfig.ListConfig",
+    "omegaconf.nodes.AnyNode",
+    "builtins.dict",
+    "builtins.int",
+    "builtins.list",
+    "collections.defaultdict",
+    "typing.Any",
 )
+_METERS = ("AverageMeter", "StopwatchMeter", "SumMeter", "TimeMeter")  # whole meters, before fairseq 0.9
+_ARRAY_FUNCTIONS = ("_reconstruct", "scalar")
 
 
-def _safe_globals() -> List[Any]:
-    found = []
-    for dotted in _SAFE_NAMES:
-        module_name, _, name = dotted.rpartition(".")
-        try:
-            found.append(getattr(importlib.import_module(module_name), name))
-        except (ImportError, AttributeError):
-            continue  # this version of the library has no such class, so its checkpoints have none either
-    return found
+def _safe_globals() -> List[Tuple[Any, str]]:
+    """Pairs of an object and the name that a checkpoint has for it: fairseq and numpy moved some modules."""
+    import numpy as np
+    from fairseq.logging import meters
+
+    pairs = [(resolve(dotted), dotted) for dotted in _SAFE_CLASSES]
+    for module in ("fairseq.meters", "fairseq.logging.meters"):
+        pairs += [(getattr(meters, name), f"{module}.{name}") for name in _METERS]
+    numpy_core = getattr(np, "_core", None) or np.core
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        pairs += [(getattr(numpy_core.multiarray, name), f"{module}.{name}") for name in _ARRAY_FUNCTIONS]
+    number_types = {type(np.dtype(code)) for code in "?bBhHiIlLqQefdg"}  # one class for each dtype
+    return pairs + [(kind, f"{kind.__module__}.{kind.__qualname__}") for kind in number_types]
 
 
 @patch("torch.serialization.add_safe_globals")
@@ -37,9 +56,8 @@ def load_own_checkpoints() -> None:
     ``fairseq-generate`` and ``fairseq-interactive`` fail. The classes that fairseq stores are
     registered; the protection against anything else stays.
     """
-    add_safe_globals = getattr(torch.serialization, "add_safe_globals", None)
-    if add_safe_globals is not None:  # torch < 2.4 has neither the list nor the new default
-        add_safe_globals(_safe_globals())
+    if tuple(int(number) for number in torch.__version__.split(".")[:2]) >= (2, 6):
+        torch.serialization.add_safe_globals(_safe_globals())
 
 
 @replaces("fairseq.checkpoint_utils.save_checkpoint")

@@ -14,10 +14,11 @@ Replacement = Callable[[Callable[..., Any]], Callable[..., Any]]
 class Patch:
     """One repair. ``symbol`` is the dotted name that it changes, ``reason`` the docstring of its function."""
 
-    def __init__(self, symbol: str, install: Callable[[], None], describes: Callable[..., Any]) -> None:
+    def __init__(self, symbol: str, install: Callable[[], None], function: Callable[..., Any]) -> None:
         self.symbol = symbol
-        self.name = describes.__name__
-        self.reason = inspect.cleandoc(describes.__doc__ or "")
+        self.function = function
+        self.name = function.__name__
+        self.reason = inspect.cleandoc(function.__doc__ or "")
         self.applied = False
         self._install = install
 
@@ -53,7 +54,7 @@ def replaces(symbol: str) -> Callable[[Replacement], Patch]:
 
 def _replace(symbol: str, make: Replacement) -> None:
     owner_name, _, name = symbol.rpartition(".")
-    owner = _resolve(owner_name)
+    owner = resolve(owner_name)
     original = getattr(owner, name)
     if getattr(original, _MARK, None) == make.__name__:
         return
@@ -63,12 +64,12 @@ def _replace(symbol: str, make: Replacement) -> None:
     setattr(owner, name, replacement)
 
 
-def _resolve(dotted: str) -> Any:
+def resolve(dotted: str) -> Any:
     """The module ``a.b`` or, if there is none, the attribute ``b`` of ``a``."""
+    owner, _, name = dotted.rpartition(".")
     try:
         return importlib.import_module(dotted)
     except ModuleNotFoundError as error:
-        owner, _, name = dotted.rpartition(".")
-        if error.name != dotted or not owner:
-            raise
-        return getattr(_resolve(owner), name)
+        if not owner or error.name is None or not dotted.startswith(error.name):
+            raise  # a module that *dotted* needs is missing, not *dotted* itself
+    return getattr(resolve(owner), name)

@@ -93,7 +93,7 @@ def run_fairseq_train(
     check: bool = True,
     nproc: int = 1,
 ) -> Run:
-    """``fairseq-train ARGS``; with *nproc* > 1 plain ``torchrun --nproc_per_node NPROC fairseq-train ARGS`` over gloo."""
+    """``fairseq-train ARGS``; with *nproc* > 1 under plain ``torchrun --nproc_per_node NPROC`` and gloo."""
     words: List[Any] = [command_path("fairseq-train"), *args]
     if nproc > 1:
         launcher = [command_path("torchrun"), "--nproc_per_node", nproc, "--master_port", free_port()]
@@ -156,7 +156,7 @@ def epoch_batches(trainer: Any, epoch: int) -> Iterator[List[Dict[str, Any]]]:
     from fairseq.data import iterators
 
     cfg = trainer.cfg
-    if trainer.epoch_itr.next_epoch_idx != epoch:
+    if trainer.epoch_itr.iterations_in_epoch > 0 and trainer.epoch_itr.next_epoch_idx > trainer.epoch_itr.epoch:
         trainer.epoch_itr = trainer.get_train_iterator(epoch, load_dataset=False)
     epoch_itr = trainer.epoch_itr
     assert epoch_itr.next_epoch_idx == epoch, f"epoch {epoch_itr.next_epoch_idx} comes next, not {epoch}"

@@ -1,0 +1,359 @@
+"""Each repair of fairseq does its work, and what it repairs is broken without it."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import io
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Callable, Dict, Iterator, List
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+import fairseq_adv
+from fairseq_adv import compat
+from fairseq_adv.compat.patch import resolve
+from tests.integration.running import build_trainer, default_args, epoch_batches, save_checkpoint
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered() -> None:
+    fairseq_adv.register()
+
+
+def unpatched(symbol: str) -> Callable[..., Any]:
+    """fairseq's own callable behind the patched *symbol*."""
+    return inspect.unwrap(resolve(symbol))
+
+
+# ---- the list of patches ----------------------------------------------------------------------------------
+
+
+def test_every_patch_names_its_symbol_and_its_reason() -> None:
+    assert len({patch.name for patch in compat.PATCHES}) == len(compat.PATCHES)
+    for patch in compat.PATCHES:
+        assert patch.applied
+        assert callable(resolve(patch.symbol))
+        assert len(patch.reason) > 100, f"{patch.name} does not say why"
+        assert "\n" not in patch.summary
+
+
+def test_applying_again_changes_nothing() -> None:
+    before = {patch.symbol: resolve(patch.symbol) for patch in compat.PATCHES}
+    compat.apply()
+    for patch in compat.PATCHES:
+        patch.applied = False  # as after a second import of the plugin under another name
+    compat.apply()
+    assert {symbol: resolve(symbol) for symbol in before} == before
+    for symbol in before:
+        assert not hasattr(getattr(resolve(symbol), "__wrapped__", None), "__wrapped__"), f"{symbol} is wrapped twice"
+
+
+# ---- checkpoints ------------------------------------------------------------------------------------------
+
+
+def saved(value: Any) -> io.BytesIO:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    buffer.seek(0)
+    return buffer
+
+
+OBJECTS = {"allow_objects": True}
+
+
+def fairseq_values() -> Dict[str, Any]:
+    from fairseq.distributed.utils import _TensorPlaceholder
+    from fairseq.logging import meters
+    from omegaconf import OmegaConf
+
+    return {
+        "options on other ranks": OmegaConf.create({"lr": [0.1], "model": argparse.Namespace(a=1)}, flags=OBJECTS),
+        "options": argparse.Namespace(arch="transformer", encoder_layers=6),
+        "placeholder": _TensorPlaceholder(index=3),
+        "bleu counts": np.arange(4),
+        "score": np.float64(27.5),
+        "half": np.float16(0.5),
+        "flag": np.bool_(True),
+        "meter": meters.AverageMeter(round=3),
+    }
+
+
+@pytest.mark.skipif(not hasattr(torch.serialization, "clear_safe_globals"), reason="torch loads anything before 2.6")
+@pytest.mark.parametrize("kind", list(fairseq_values()))
+def test_what_fairseq_stores_is_loaded_and_only_because_of_the_patch(kind: str) -> None:
+    value = fairseq_values()[kind]
+    loaded = torch.load(saved(value))
+    assert type(loaded) is type(value)
+    comparable = vars if kind == "meter" else lambda same: same
+    assert np.array_equal(comparable(loaded), comparable(value))
+    known = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
+        with pytest.raises(pickle.UnpicklingError, match="not an allowed global"):
+            torch.load(saved(value))
+    finally:
+        torch.serialization.add_safe_globals(known)
+
+
+class Foreign:
+    """A class that no checkpoint of fairseq contains."""
+
+
+@pytest.mark.skipif(not hasattr(torch.serialization, "clear_safe_globals"), reason="torch loads anything before 2.6")
+def test_other_classes_stay_refused() -> None:
+    with pytest.raises(pickle.UnpicklingError, match="Foreign"):
+        torch.load(saved({"model": Foreign()}))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--optimizer adafactor --lr-scheduler inverse_sqrt --warmup-updates 4",
+        "--optimizer sgd --lr-scheduler reduce_lr_on_plateau --store-ema --ema-fp32",
+        "--memory-efficient-fp16 --lr-scheduler cosine --max-update 90 --report-accuracy",
+        "--eval-bleu --eval-bleu-args {} --best-checkpoint-metric bleu --maximize-best-checkpoint-metric",
+    ],
+)
+def test_checkpoints_of_common_options_resume(tiny_corpus: Path, tmp_path: Path, options: str) -> None:
+    from fairseq_cli.train import validate
+
+    args = [*default_args(tiny_corpus, tmp_path), *options.split()]
+    cfg, task, _, _, trainer = build_trainer(args)
+    trainer.train_step(next(epoch_batches(trainer, 1)))
+    save_checkpoint(trainer, validate(cfg, trainer, task, trainer.epoch_itr, ["valid"])[0])
+    assert build_trainer(args).trainer.get_num_updates() == trainer.get_num_updates()
+
+
+class Hooks:
+    """Records the calls that a task gets around checkpoints."""
+
+    def __init__(self, task: Any) -> None:
+        self.calls: List[Any] = []
+        task.before_save_checkpoint = lambda trainer, epoch_itr: self.calls.append(("save", epoch_itr.epoch))
+        task.after_load_checkpoint = self.after_load
+
+    def after_load(self, trainer: Any, extra_state: Any, reset: bool) -> None:
+        self.calls.append(("load", None if extra_state is None else extra_state["train_iterator"]["epoch"], reset))
+
+
+def test_task_is_called_before_a_checkpoint_is_written(tiny_corpus: Path, tmp_path: Path) -> None:
+    trainer = build_trainer(default_args(tiny_corpus, tmp_path)).trainer
+    assert list(epoch_batches(trainer, 1))
+    hooks, existed = Hooks(trainer.task), []
+    record = trainer.task.before_save_checkpoint
+    trainer.task.before_save_checkpoint = lambda *args: (existed.append(any(tmp_path.iterdir())), record(*args))
+    save_checkpoint(trainer)
+    assert hooks.calls == [("save", 1)] and existed == [False]
+    trainer.cfg.checkpoint.no_save = True
+    save_checkpoint(trainer)
+    assert hooks.calls == [("save", 1)]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", ("load", 2, False)),
+        ("--reset-dataloader", ("load", 2, True)),
+        ("--save-dir {new}", ("load", None, False)),
+        ("--save-dir {new} --finetune-from-model {old}/checkpoint_last.pt", ("load", 2, True)),
+        ("--finetune-from-model {old}/checkpoint_best.pt", ("load", 2, False)),
+    ],
+)
+def test_task_is_called_after_loading(tiny_corpus: Path, tmp_path: Path, options: str, expected: Any) -> None:
+    from fairseq import checkpoint_utils
+
+    old, new = tmp_path / "old", tmp_path / "new"
+    args = default_args(tiny_corpus, old)
+    trainer = build_trainer(args).trainer
+    assert list(epoch_batches(trainer, 1))
+    save_checkpoint(trainer, 5.0)
+    trainer = build_trainer([*args, *options.format(old=old, new=new).split()]).trainer
+    hooks = Hooks(trainer.task)
+    extra_state, _ = checkpoint_utils.load_checkpoint(trainer.cfg.checkpoint, trainer)
+    assert hooks.calls == [expected]
+    assert (extra_state is None) == (expected[1] is None)
+
+
+def test_best_score_survives_the_wrapping(tiny_corpus: Path, tmp_path: Path) -> None:
+    from fairseq import checkpoint_utils
+
+    args = default_args(tiny_corpus, tmp_path)
+    trainer = build_trainer(args).trainer
+    assert list(epoch_batches(trainer, 1))
+    for loss in (5.0, 4.0, 6.0):
+        save_checkpoint(trainer, loss)
+    assert checkpoint_utils.save_checkpoint.best == 4.0
+    assert checkpoint_utils.load_checkpoint_to_cpu(str(tmp_path / "checkpoint_best.pt"))["extra_state"]["val_loss"] == 4
+    build_trainer(args)  # forgets the score, then reads it from the checkpoint
+    assert checkpoint_utils.save_checkpoint.best == 4.0
+
+
+# ---- resuming inside an epoch -----------------------------------------------------------------------------
+
+
+def batch_ids(batches: Iterator[List[Dict[str, Any]]]) -> List[List[int]]:
+    return [sample["id"].tolist() for samples in batches for sample in samples]
+
+
+def all_ids(batches: List[List[int]]) -> List[int]:
+    return sorted(i for batch in batches for i in batch)
+
+
+def second_epoch(args: List[Any], stop_after: int) -> List[List[int]]:
+    """Ids of the batches of epoch 2, with a checkpoint and a new trainer after *stop_after* of them (0: none)."""
+    trainer = build_trainer([*args, "--max-epoch", 3]).trainer
+    batch_ids(epoch_batches(trainer, 1))
+    if stop_after == 0:
+        return batch_ids(epoch_batches(trainer, 2))
+    batches = epoch_batches(trainer, 2)
+    seen = batch_ids(iter([next(batches) for _ in range(stop_after)]))
+    save_checkpoint(trainer)
+    return seen + batch_ids(epoch_batches(build_trainer([*args, "--max-epoch", 3]).trainer, 2))
+
+
+def test_resumed_epoch_has_the_same_batches(tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fairseq.tasks.fairseq_task import FairseqTask
+
+    args = default_args(tiny_corpus, tmp_path / "save")
+    whole = second_epoch(args, stop_after=0)
+    assert all_ids(whole) == list(range(160))
+    assert second_epoch(args, stop_after=4) == whole
+
+    monkeypatch.setattr(
+        FairseqTask, "get_batch_iterator", unpatched("fairseq.tasks.fairseq_task.FairseqTask.get_batch_iterator")
+    )
+    elsewhere = [*args, "--save-dir", tmp_path / "unpatched"]
+    assert second_epoch(elsewhere, stop_after=0) == whole, "uninterrupted runs must not change"
+    assert all_ids(second_epoch(elsewhere, stop_after=4)) != list(range(160))
+
+
+def test_batches_that_change_in_each_epoch_resume_too(tiny_corpus: Path, tmp_path: Path) -> None:
+    args = [*default_args(tiny_corpus, tmp_path), "--grouped-shuffling", "--update-ordered-indices-seed"]
+    assert second_epoch(args, stop_after=4) == second_epoch([*args, "--save-dir", tmp_path / "whole"], stop_after=0)
+
+
+# ---- torchrun ---------------------------------------------------------------------------------------------
+
+
+def launched(monkeypatch: pytest.MonkeyPatch, **variables: Any) -> None:
+    for name, value in {"MASTER_ADDR": "localhost", "MASTER_PORT": 1, **variables}.items():
+        monkeypatch.setenv(name, str(value))
+
+
+def run_config(**training: Any) -> Any:
+    from fairseq.dataclass.configs import FairseqConfig
+    from omegaconf import OmegaConf
+
+    cfg = OmegaConf.structured(FairseqConfig)
+    OmegaConf.set_struct(cfg, False)
+    cfg.optimizer = "adam"
+    cfg.distributed_training.distributed_world_size = 1  # what fairseq fills in with at most one GPU
+    cfg.distributed_training.update(training)
+    return cfg
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> List[Any]:
+    """Records the device that call_main starts training on, instead of training."""
+    from fairseq.distributed import utils as distributed_utils
+
+    devices: List[Any] = []
+    monkeypatch.setattr(distributed_utils, "distributed_main", lambda device, *_: devices.append(device))
+    return devices
+
+
+def call_main(cfg: Any, main: Callable[..., Any] = lambda cfg: None) -> Any:
+    from fairseq.distributed import utils as distributed_utils
+
+    distributed_utils.call_main(cfg, main)
+    return cfg.distributed_training
+
+
+def test_torchrun_on_cpus_becomes_one_job(monkeypatch: pytest.MonkeyPatch, started: List[Any]) -> None:
+    launched(monkeypatch, WORLD_SIZE=2, RANK=1, LOCAL_RANK=1)
+    training = call_main(run_config())
+    assert (training.distributed_world_size, training.distributed_rank) == (2, 1)
+    assert training.distributed_init_method == "env://" and training.distributed_no_spawn
+    assert started == [0]
+
+
+def test_without_torchrun_nothing_changes(monkeypatch: pytest.MonkeyPatch, started: List[Any]) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    ran: List[Any] = []
+    assert call_main(run_config(), ran.append).distributed_world_size == 1
+    assert len(ran) == 1 and not started
+
+
+def test_generation_under_torchrun_stays_independent(monkeypatch: pytest.MonkeyPatch, started: List[Any]) -> None:
+    launched(monkeypatch, WORLD_SIZE=2, RANK=1, LOCAL_RANK=1)
+    cfg = run_config()
+    cfg.optimizer = None
+    assert call_main(cfg).distributed_world_size == 1 and not started
+
+
+@pytest.mark.parametrize(
+    ("gpus", "rank", "local_rank", "device"),
+    [(8, 11, 3, 3), (8, 3, 3, 3), (8, 3, 1, 1), (8, 11, None, 3), (0, 1, 1, 0), (1, 1, 0, 0)],
+)
+def test_device_is_the_local_rank(
+    monkeypatch: pytest.MonkeyPatch, started: List[Any], gpus: int, rank: int, local_rank: Any, device: int
+) -> None:
+    launched(monkeypatch, WORLD_SIZE=16, RANK=rank, **({} if local_rank is None else {"LOCAL_RANK": local_rank}))
+    if local_rank is None:
+        monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    training = call_main(run_config(distributed_world_size=max(1, gpus)))
+    assert (training.device_id, training.distributed_world_size) == (device, 16)
+    assert started == [device]
+
+
+def test_spawning_without_gpus_is_an_error_instead_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    cfg = run_config(distributed_world_size=2, distributed_init_method="tcp://localhost:1")
+    with pytest.raises(ValueError, match=r"--distributed-init-method tcp://localhost:1 .*torchrun --nproc_per_node 2"):
+        call_main(cfg)
+
+
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[Any]:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    yield dist.group.WORLD
+    dist.destroy_process_group()
+
+
+def test_pytorch_ddp_wraps_a_model_on_the_cpu(process_group: Any) -> None:
+    from fairseq.models import distributed_fairseq_model
+
+    wrap = distributed_fairseq_model.DistributedDataParallel
+    model = wrap(module=torch.nn.Linear(2, 2), device_ids=[0], output_device=0, process_group=process_group)
+    assert isinstance(model, torch.nn.parallel.DistributedDataParallel) and model.device_ids is None
+    with pytest.raises(ValueError, match="device_ids"):
+        inspect.unwrap(wrap)(module=torch.nn.Linear(2, 2), device_ids=[0], output_device=0, process_group=process_group)
+
+
+def test_models_on_a_gpu_keep_their_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrapper = SimpleNamespace(seen={})
+    make = compat.torchrun.wrap_cpu_models.function
+    wrap = make(lambda **kwargs: wrapper.seen.update(kwargs))
+    wrap(module=torch.nn.Linear(2, 2, device="meta"), device_ids=[3], output_device=3)
+    assert (wrapper.seen["device_ids"], wrapper.seen["output_device"]) == ([3], 3)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="fairseq's own buffer works with a GPU")
+def test_lists_are_gathered_without_a_gpu(process_group: Any) -> None:
+    from fairseq.distributed import utils as distributed_utils
+
+    for data in ([{"loss": torch.ones(2)}, "words"], ["x" * 20_000]):  # the second needs a larger buffer
+        (gathered,) = distributed_utils.all_gather_list(data, group=process_group, max_size=32_768)
+        assert str(gathered) == str(data)
+    vars(distributed_utils.all_gather_list).pop("_buffer")
+    with pytest.raises((TypeError, RuntimeError), match=r"(?i)cuda"):
+        unpatched("fairseq.distributed.utils.all_gather_list")(["x"], group=process_group)
