@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from typing import Any, ContextManager, Dict, Iterator, List, Optional, Tuple
+from typing import Any, ContextManager, Dict, Iterator, List, Optional, Tuple, cast
 
 import torch
 from fairseq import utils
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fairseq_adv.criterions.batch import TrainingBatch, bare_model
 from fairseq_adv.criterions.config import SIDE_CHOICES, AdversarialConfig, check_adversarial
 from fairseq_adv.criterions.lifecycle import TrainingLifecycle, attach
+from fairseq_adv.criterions.radius import RadiusSchedule
 from fairseq_adv.losses import masked_divergence
 from fairseq_adv.perturb import EmbeddingHook, Perturbation
 
@@ -36,6 +37,7 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
         self.cfg = cfg
         self.sides = SIDE_CHOICES[str(cfg.adv_sides)]
         self.concat = str(cfg.adv_passes) == "concat"
+        self.radius_schedule = RadiusSchedule.parse(cfg.adv_radius_schedule)
         self._hook: Optional[EmbeddingHook] = None
         self._hooked: Optional[nn.Module] = None
         attach(task, self)
@@ -69,7 +71,12 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
 
     def is_active(self) -> bool:
         """Whether this update is regularised; plain training otherwise."""
-        return self.strength() > 0 and self.update_num >= self.cfg.adv_start_update and not self.dummy_batch
+        started = self.update_num >= self.cfg.adv_start_update
+        return self.strength() > 0 and started and self.is_due() and not self.dummy_batch
+
+    def is_due(self) -> bool:
+        """Whether ``--adv-every`` counts this update in."""
+        return (self.update_num - self.cfg.adv_start_update) % self.cfg.adv_every == 0
 
     def _weighted_penalty(self, batch: TrainingBatch) -> Tensor:
         penalty = self.penalty(batch)
@@ -100,7 +107,7 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
     ) -> Tuple[Tensor, Any, Dict[str, Any]]:
         """As ``FairseqTask.train_step``, with a backward pass for each term; gradients are reduced in the last one."""
         model.train()
-        model.set_num_updates(update_num)
+        cast(Any, model).set_num_updates(update_num)
         batch = self.open_batch(model, sample)
         terms, count = self.loss_terms(batch), self.num_backwards()
         total = torch.zeros((), device=sample["target"].device)
@@ -136,12 +143,19 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
 
     def divergence(self, batch: TrainingBatch, log_q: Tensor) -> Tensor:
         """ℓ_v of the outer loss between the batch's clean output and *log_q*, as the options say."""
-        return masked_divergence(
-            batch.log_probs, log_q, batch.target_mask, str(self.cfg.adv_divergence), self.cfg.adv_detach_clean
-        )
+        return self.divergence_between(batch, batch.log_probs, log_q)
+
+    def divergence_between(self, batch: TrainingBatch, log_p: Tensor, log_q: Tensor) -> Tensor:
+        """ℓ_v of the outer loss between two outputs of *batch*, ``N x V`` each."""
+        kind = str(self.cfg.adv_divergence)
+        return masked_divergence(log_p, log_q, batch.target_mask, kind, self.cfg.adv_detach_clean)
+
+    def radius(self, base: float) -> float:
+        """*base* times the factor of ``--adv-radius-schedule`` at this update."""
+        return base * self.radius_schedule.at(self.update_num)
 
     def _log(self, batch: TrainingBatch, loss: Tensor) -> Dict[str, Any]:
-        log = dict.fromkeys(LOG_KEYS, 0)
+        log: Dict[str, Any] = dict.fromkeys(LOG_KEYS, 0)
         log.update(
             loss=loss.data,
             ntokens=batch.sample["ntokens"],
@@ -173,7 +187,7 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
 
 def no_gradient_sync(model: nn.Module) -> ContextManager[None]:
     """Inside, a backward pass of a distributed *model* keeps its gradients to this rank."""
-    return model.no_sync() if hasattr(model, "no_sync") else nullcontext()
+    return cast(Any, model).no_sync() if hasattr(model, "no_sync") else nullcontext()
 
 
 def norm_log(delta: Perturbation) -> Dict[str, Tensor]:

@@ -14,10 +14,11 @@ from torch import Tensor
 from fairseq_adv.criterions.adversarial import AdversarialCriterion, norm_log
 from fairseq_adv.criterions.arch_setup import open_perturbations
 from fairseq_adv.criterions.batch import TrainingBatch
-from fairseq_adv.criterions.config import AscentConfig, check_ascent, require
+from fairseq_adv.criterions.config import AscentConfig, ascent_of, check_ascent, require
 from fairseq_adv.data.cached_perturbations import CachedPerturbations
-from fairseq_adv.methods.arch import Ascent, is_refresh_epoch, perturbation_from_neighbors, worst_case_perturbation
-from fairseq_adv.perturb import Ball, Perturbation
+from fairseq_adv.methods.arch import is_refresh_epoch, perturbation_from_neighbors
+from fairseq_adv.methods.worst_case import worst_case_perturbation
+from fairseq_adv.perturb import Perturbation
 
 logger = logging.getLogger(__name__)
 
@@ -67,15 +68,7 @@ class ArchCriterion(AdversarialCriterion):
         require(0 <= cfg.cache_ema < 1, "--cache-ema", "in [0, 1)", cfg.cache_ema)
         require(0 < cfg.cache_proportion <= 1, "--cache-proportion", "in (0, 1]", cfg.cache_proportion)
         require(cfg.cache_num_neighbors >= 1, "--cache-num-neighbors", ">= 1", cfg.cache_num_neighbors)
-        self.ascent = Ascent(
-            ball=Ball(cfg.adv_eps, str(cfg.adv_norm), str(cfg.adv_level)),
-            steps=cfg.adv_steps,
-            step_size=cfg.adv_step_size,
-            init=str(cfg.adv_init),
-            init_scale=cfg.adv_init_scale,
-            divergence=str(cfg.adv_divergence),
-            seed=cfg.adv_seed,
-        )
+        self.ball = ascent_of(cfg, self.radius_schedule.largest()).ball  # what the cache may hold
         self.perturbations: Optional[CachedPerturbations] = None
         self.refreshing = False
         self.started = False
@@ -88,7 +81,12 @@ class ArchCriterion(AdversarialCriterion):
         if self.cfg.adv_lambda > 0:
             dims = self.hook(trainer.get_model()).dims
             self.perturbations = open_perturbations(
-                self.cfg, self.task, trainer, {side: dims[side] for side in self.sides}, (state or {}).get("cache")
+                self.cfg,
+                self.task,
+                trainer,
+                {side: dims[side] for side in self.sides},
+                self.ball,
+                (state or {}).get("cache"),
             )
 
     def begin_epoch(self, epoch: int) -> None:
@@ -110,6 +108,10 @@ class ArchCriterion(AdversarialCriterion):
     def is_active(self) -> bool:
         """ARCH starts with the first whole epoch after ``--adv-start-update``: a refresh is an epoch long."""
         return self.started and super().is_active()
+
+    def is_due(self) -> bool:
+        """A refresh leaves no batch out, whatever ``--adv-every`` says."""
+        return self.refreshing or super().is_due()
 
     def before_save(self, end_of_epoch: bool) -> None:
         if self.perturbations is None or not self.perturbations.cache.refreshing:
@@ -140,7 +142,7 @@ class ArchCriterion(AdversarialCriterion):
     def _refresh(self, batch: TrainingBatch, ids: np.ndarray, perturbations: CachedPerturbations) -> Perturbation:
         """Algorithm 3 in a refresh epoch: ascent, then the moving average of what belongs to the cache."""
         delta, broken = worst_case_perturbation(
-            batch.passes, batch.log_probs, batch.target_mask, self.ascent, stream=self.epoch
+            batch.passes, batch.log_probs, batch.target_mask, ascent_of(self.cfg, self.radius(1.0)), stream=self.epoch
         )
         sides = {side: delta.sentences(side) for side in delta.sides}
         perturbations.store(ids, self.update_num, sides, skip=broken.cpu().numpy())
@@ -161,7 +163,7 @@ class ArchCriterion(AdversarialCriterion):
                 mask,
                 self.cfg.neighbor_rescale,
             )
-            stored = self.ascent.ball.project(served.values.to(device), mask)  # de-quantised values may stick out
+            stored = self.ball.project(served.values.to(device), mask)  # de-quantised values may stick out
             values[side] = torch.where(exact.to(device).view(-1, 1, 1), stored, rebuilt)
         batch.log.update(adv_cached=int(exact.sum()))
         return Perturbation(values, batch.passes.masks)

@@ -12,6 +12,7 @@ import numpy as np
 from fairseq_adv.cache import CacheSpec, PerturbationCache, TorchComm
 from fairseq_adv.data.cached_perturbations import CachedPerturbations
 from fairseq_adv.neighbors import Neighbors, dataset_fingerprint, load_neighbors, random_neighbors
+from fairseq_adv.perturb import Ball
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +45,16 @@ def choose_neighbors(cfg: Any, fingerprint: Dict[str, Any]) -> Neighbors:
     return random_neighbors(count, cfg.cache_proportion, cfg.cache_num_neighbors, seed=cfg.adv_seed)
 
 
-def cache_spec(cfg: Any, fingerprint: Dict[str, Any], neighbors: Neighbors, dims: Dict[str, int]) -> CacheSpec:
+def cache_spec(
+    cfg: Any, fingerprint: Dict[str, Any], neighbors: Neighbors, dims: Dict[str, int], ball: Ball
+) -> CacheSpec:
     """Everything that must be equal for a cache to be used again."""
     fields = {f"data.{key}": value for key, value in fingerprint.items()}
     fields.update({f"dim.{side}": dim for side, dim in dims.items()})
     fields.update(
-        epsilon=float(cfg.adv_eps),
-        norm=str(cfg.adv_norm),
-        level=str(cfg.adv_level),
+        epsilon=ball.epsilon,
+        norm=ball.norm,
+        level=ball.level,
         dtype=str(cfg.cache_dtype),
         num_neighbors=int(cfg.cache_num_neighbors),
         cache_set=hashlib.sha256(neighbors.cache_ids.astype("<i8").tobytes()).hexdigest()[:16],
@@ -59,11 +62,11 @@ def cache_spec(cfg: Any, fingerprint: Dict[str, Any], neighbors: Neighbors, dims
     )
     return CacheSpec(
         fields=fields,
-        epsilon=float(cfg.adv_eps),
+        epsilon=ball.epsilon,
         dtype=str(cfg.cache_dtype),
         sides=tuple(dims),
-        norm=str(cfg.adv_norm),
-        level=str(cfg.adv_level),
+        norm=ball.norm,
+        level=ball.level,
     )
 
 
@@ -74,7 +77,7 @@ def run_identity(save_dir: str) -> Tuple[str, str]:
 
 
 def open_perturbations(
-    cfg: Any, task: Any, trainer: Any, dims: Dict[str, int], state: Optional[Dict[str, Any]]
+    cfg: Any, task: Any, trainer: Any, dims: Dict[str, int], ball: Ball, state: Optional[Dict[str, Any]]
 ) -> CachedPerturbations:
     """The cache and the neighbours of this run, at the generation that the checkpoint names.
 
@@ -87,7 +90,7 @@ def open_perturbations(
     world_size = trainer.data_parallel_world_size
     cache = PerturbationCache(
         cfg.cache_dir or directory,
-        cache_spec(cfg, fingerprint, neighbors, dims),
+        cache_spec(cfg, fingerprint, neighbors, dims, ball),
         ema=cfg.cache_ema,
         rank=trainer.data_parallel_rank,
         world_size=world_size,

@@ -39,11 +39,11 @@ class TrainingBatch:
         shared_masks: bool,
         concat: bool = False,
     ) -> None:
-        self._criterion, self._model, self._bare, self.sample = criterion, model, bare_model(model), sample
+        self._criterion, self._model, self.bare, self.sample = criterion, model, bare_model(model), sample
         self._concat = concat
         self.passes = BatchPasses(
             outer=lambda: self._forward(self._model, self.sample),
-            inner=self._inner,
+            inner=self.bare_pass,
             hook=hook,
             tokens={side: sample["net_input"][TOKENS[side]] for side in hook.pads},
             ids=sample["id"],
@@ -95,15 +95,16 @@ class TrainingBatch:
         return alone()
 
     def _half_precision(self) -> bool:
-        return next(self._bare.parameters()).dtype != torch.float32 or torch.is_autocast_enabled()
+        return next(self.bare.parameters()).dtype != torch.float32 or torch.is_autocast_enabled()
 
     def _forward(self, model: nn.Module, sample: Dict[str, Any]) -> Tensor:
         net_output = model(**sample["net_input"])
         return self._criterion.get_lprobs_and_target(model, net_output, sample)[0]
 
-    def _inner(self) -> Tensor:
-        with without_activation_checkpoints(self._bare):
-            return self._forward(self._bare, self.sample)
+    def bare_pass(self) -> Tensor:
+        """Log-probs ``N x V`` of one pass of the bare model, activation checkpoints off."""
+        with without_activation_checkpoints(self.bare):
+            return self._forward(self.bare, self.sample)
 
 
 def doubled(sample: Dict[str, Any]) -> Dict[str, Any]:

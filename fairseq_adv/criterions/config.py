@@ -9,6 +9,8 @@ from fairseq.dataclass import ChoiceEnum
 from omegaconf import II
 
 from fairseq_adv.losses import DIVERGENCES
+from fairseq_adv.methods.worst_case import Ascent
+from fairseq_adv.perturb import Ball
 from fairseq_adv.perturb.balls import LEVELS, NORMS
 from fairseq_adv.perturb.noise import DISTRIBUTIONS
 
@@ -35,6 +37,17 @@ class AdversarialConfig(LabelSmoothedCrossEntropyCriterionConfig):
     )
     adv_start_update: int = field(
         default=0, metadata={"help": "number of updates of plain training before the method starts (0 means at once)"}
+    )
+    adv_every: int = field(
+        default=1,
+        metadata={"help": "regularise each k-th update from --adv-start-update on; the others are plain"},
+    )
+    adv_radius_schedule: str = field(
+        default="",
+        metadata={
+            "help": "factors of the radius and step size by update, such as 1@0,2@2000 (larger batches bear larger "
+            "perturbations); the default is a constant radius"
+        },
     )
     adv_outer_masks: ChoiceEnum(["fresh", "shared"]) = field(  # type: ignore[valid-type]
         default="fresh",
@@ -85,6 +98,7 @@ def check_adversarial(cfg: AdversarialConfig) -> None:
     """Refuse impossible values of :class:`AdversarialConfig` before any training."""
     require(0 <= cfg.adv_lambda < math.inf, "--adv-lambda", "finite and >= 0", cfg.adv_lambda)
     require(cfg.adv_start_update >= 0, "--adv-start-update", ">= 0", cfg.adv_start_update)
+    require(cfg.adv_every >= 1, "--adv-every", ">= 1", cfg.adv_every)
     if str(cfg.adv_passes) == "concat" and str(cfg.adv_outer_masks) == "shared":
         raise ValueError(
             "--adv-outer-masks shared needs --adv-passes sequential: in one pass each row draws masks of its own"
@@ -102,3 +116,16 @@ def check_ascent(cfg: AscentConfig) -> None:
             "--adv-init zero: the divergence between equal outputs has no gradient, so the ascent would never "
             "leave zero; choose uniform or normal, or set --adv-steps 0"
         )
+
+
+def ascent_of(cfg: AscentConfig, factor: float = 1.0) -> Ascent:
+    """The ascent that *cfg* describes, radius and step size times *factor*."""
+    return Ascent(
+        ball=Ball(cfg.adv_eps * factor, str(cfg.adv_norm), str(cfg.adv_level)),
+        steps=cfg.adv_steps,
+        step_size=cfg.adv_step_size * factor,
+        init=str(cfg.adv_init),
+        init_scale=cfg.adv_init_scale,
+        divergence=str(cfg.adv_divergence),
+        seed=cfg.adv_seed,
+    )

@@ -45,31 +45,31 @@ class TrainingLifecycle:
         return {}
 
 
-def attach(task: Any, criterion: TrainingLifecycle) -> None:
-    """Route *task*'s calls to *criterion* too; attaching another criterion replaces the first."""
+def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
+    """Route *task*'s calls to *lifecycle* too; attaching another one replaces the first."""
     cls = type(task)
 
-    def train_step(sample, model, criterion_, optimizer, update_num, ignore_grad=False, **kwargs):
-        criterion.begin_micro_batch(update_num, ignore_grad)
-        if criterion.drives_backward():
-            return criterion.train_step(sample, model, optimizer, update_num)
-        return cls.train_step(task, sample, model, criterion_, optimizer, update_num, ignore_grad, **kwargs)
+    def train_step(sample, model, criterion, optimizer, update_num, ignore_grad=False, **kwargs):
+        lifecycle.begin_micro_batch(update_num, ignore_grad)
+        if lifecycle.drives_backward():
+            return lifecycle.train_step(sample, model, optimizer, update_num)
+        return cls.train_step(task, sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs)
 
     def begin_epoch(epoch: int, model: Any) -> None:
         cls.begin_epoch(task, epoch, model)
-        criterion.begin_epoch(epoch)
+        lifecycle.begin_epoch(epoch)
 
     def get_checkpoint_dict() -> Dict[str, Any]:
         own = cls.get_checkpoint_dict(task) if hasattr(cls, "get_checkpoint_dict") else {}
-        mine = {**own.get(cls.__name__, {}), STATE_KEY: criterion.checkpoint_state()}
+        mine = {**own.get(cls.__name__, {}), STATE_KEY: lifecycle.checkpoint_state()}
         return {**own, cls.__name__: mine}
 
     def before_save_checkpoint(trainer: Any, epoch_itr: Any) -> None:
-        criterion.before_save(epoch_itr.end_of_epoch())
+        lifecycle.before_save(epoch_itr.end_of_epoch())
 
     def after_load_checkpoint(trainer: Any, extra_state: Optional[Dict[str, Any]], reset: bool) -> None:
         saved = (extra_state or {}).get(cls.__name__, {}).get(STATE_KEY)
-        criterion.begin_training(trainer, saved)
+        lifecycle.begin_training(trainer, saved)
 
     for wrapper in (train_step, begin_epoch, get_checkpoint_dict, before_save_checkpoint, after_load_checkpoint):
         setattr(task, wrapper.__name__, wrapper)

@@ -1,52 +1,15 @@
 """ARCH: adversarial regularisation with caching (Zuo et al. 2021, "ARCH: Efficient Adversarial Regularized Training
-with Caching"). What the paper's Algorithm 3 computes, without where it is stored.
+with Caching"): when perturbations are renewed and what uncached samples get. The ascent is in
+``worst_case.py``, the moving average with the cache.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import Optional
 
 import torch
 from torch import Tensor
-
-from fairseq_adv.losses import masked_divergence
-from fairseq_adv.perturb import Ball, BatchPasses, Perturbation, initial_perturbation
-
-
-@dataclass(frozen=True)
-class Ascent:
-    """The inner maximisation's settings: ball, S steps of length η, start, divergence."""
-
-    ball: Ball
-    steps: int
-    step_size: float
-    init: str
-    init_scale: float
-    divergence: str
-    seed: int
-
-
-def worst_case_perturbation(
-    passes: BatchPasses, log_p: Tensor, target_mask: Tensor, ascent: Ascent, stream: int
-) -> Tuple[Perturbation, Tensor]:
-    """δ^S of Algorithm 1, lines 3-7: from a random start, S projected ascent steps on ℓ_v(x, δ).
-
-    *log_p* (``N x V``) is the clean output, *stream* (the epoch, or the update) separates random starts.
-    Returns δ^S and ``B`` (bool): sentences whose gradient was not finite; their δ is zero.
-    """
-    start = initial_perturbation(
-        ascent.init, passes.ids, passes.masks, passes.dims, ascent.ball, ascent.init_scale, ascent.seed, stream
-    )
-    clean = log_p.detach()
-    return passes.ascend(
-        lambda log_q: masked_divergence(clean, log_q, target_mask, ascent.divergence),
-        start,
-        ascent.ball,
-        ascent.steps,
-        ascent.step_size,
-    )
 
 
 def is_refresh_epoch(epoch: int, last_refresh: Optional[int], interval: float) -> bool:

@@ -18,7 +18,7 @@ from typing import Callable, Dict, Optional, Tuple
 import torch
 from torch import Tensor
 
-from fairseq_adv.perturb.ascent import Objective, projected_gradient_ascent
+from fairseq_adv.perturb.ascent import Objective, perturbation_gradient, projected_gradient_ascent
 from fairseq_adv.perturb.balls import Ball
 from fairseq_adv.perturb.hooks import EmbeddingHook, Transform
 from fairseq_adv.perturb.layout import Perturbation, real_token_mask
@@ -120,12 +120,18 @@ class BatchPasses:
         finally:
             self._after.restore()
 
+    def gradient(self, loss: Callable[[Tensor], Tensor], delta: Perturbation) -> Perturbation:
+        """∂ ``loss(log-probs at x + δ)`` / ∂δ times ``gradient_scale``, which a caller divides out by normalising."""
+        return perturbation_gradient(self._objective(loss), delta)
+
+    def _objective(self, loss: Callable[[Tensor], Tensor]) -> Objective:
+        return lambda delta: loss(self.inner(delta)) * self._gradient_scale
+
     def ascend(
         self, loss: Callable[[Tensor], Tensor], start: Perturbation, ball: Ball, steps: int, step_size: float
     ) -> Tuple[Perturbation, Tensor]:
         """Maximise ``loss(log-probs at x + δ)`` over δ; see :func:`projected_gradient_ascent` for what returns."""
-        objective: Objective = lambda delta: loss(self.inner(delta)) * self._gradient_scale  # noqa: E731
-        return projected_gradient_ascent(objective, start, ball, steps, step_size)
+        return projected_gradient_ascent(self._objective(loss), start, ball, steps, step_size)
 
     def zero(self) -> Perturbation:
         """δ = 0 on every perturbed side."""

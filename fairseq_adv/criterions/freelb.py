@@ -1,0 +1,46 @@
+"""``--criterion freelb_label_smoothed``: FreeLB (Zhu et al. 2020)."""
+
+# No `from __future__ import annotations` here: fairseq reads the annotations as types.
+from dataclasses import dataclass
+from typing import Any, Iterator
+
+from fairseq.criterions import register_criterion
+from torch import Tensor
+
+from fairseq_adv.criterions.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.batch import TrainingBatch
+from fairseq_adv.criterions.config import AscentConfig, ascent_of, check_ascent, require
+from fairseq_adv.methods.freelb import freelb_terms
+from fairseq_adv.perturb import initial_perturbation
+
+
+@dataclass
+class FreelbConfig(AscentConfig):
+    """The ascent's options; ``--adv-steps`` is the number K of passes."""
+
+
+@register_criterion("freelb_label_smoothed", dataclass=FreelbConfig)
+class FreelbCriterion(AdversarialCriterion):
+    """(1/K) Σ_k CE(x + δᵏ): each backward pass moves δ and adds to the parameters' gradient; one optimizer step."""
+
+    def __init__(self, cfg: FreelbConfig, task: Any) -> None:
+        super().__init__(cfg, task)
+        check_ascent(cfg)
+        require(cfg.adv_steps >= 1, "--adv-steps", ">= 1 (FreeLB's K)", cfg.adv_steps)
+
+    def num_backwards(self) -> int:
+        return self.cfg.adv_steps
+
+    def loss_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
+        ascent, passes = ascent_of(self.cfg, self.radius(1.0)), batch.passes
+        start = initial_perturbation(
+            ascent.init,
+            passes.ids,
+            passes.masks,
+            passes.dims,
+            ascent.ball,
+            ascent.init_scale,
+            ascent.seed,
+            stream=self.epoch,
+        )
+        return freelb_terms(passes, batch.cross_entropy, start, ascent.ball, ascent.steps, ascent.step_size, batch.log)

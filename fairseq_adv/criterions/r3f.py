@@ -1,0 +1,44 @@
+"""``--criterion r3f_label_smoothed``: R3F (Aghajanyan et al. 2021)."""
+
+# No `from __future__ import annotations` here: fairseq reads the annotations as types.
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from fairseq.criterions import register_criterion
+from fairseq.dataclass import ChoiceEnum
+from torch import Tensor
+
+from fairseq_adv.criterions.adversarial import AdversarialCriterion, norm_log
+from fairseq_adv.criterions.batch import TrainingBatch
+from fairseq_adv.criterions.config import AdversarialConfig, require
+from fairseq_adv.methods.r3f import noise_perturbation
+
+
+@dataclass
+class R3fConfig(AdversarialConfig):
+    """R3F's noise."""
+
+    r3f_noise: ChoiceEnum(["normal", "uniform"]) = field(  # type: ignore[valid-type]
+        default="normal", metadata={"help": "distribution of the noise: N(0, sigma^2) or U(-sigma, sigma)"}
+    )
+    r3f_sigma: float = field(
+        default=1e-5, metadata={"help": "size of the noise for each coordinate, in units of the raw word embeddings"}
+    )
+
+
+@register_criterion("r3f_label_smoothed", dataclass=R3fConfig)
+class R3fCriterion(AdversarialCriterion):
+    """CE + λ [KL(p‖q) + KL(q‖p)], q at x + noise (Eq. 6): two forward passes, one backward pass."""
+
+    def __init__(self, cfg: R3fConfig, task: Any) -> None:
+        super().__init__(cfg, task)
+        require(0 <= cfg.r3f_sigma < math.inf, "--r3f-sigma", "finite and >= 0", cfg.r3f_sigma)
+
+    def penalty(self, batch: TrainingBatch) -> Tensor:
+        cfg = self.cfg
+        delta = noise_perturbation(batch.passes, str(cfg.r3f_noise), cfg.r3f_sigma, cfg.adv_seed, self.epoch)
+        batch.log.update(norm_log(delta))
+        divergence = self.divergence(batch, batch.perturbed(delta))
+        # the paper adds the two directions, sym-kl is their mean
+        return 2.0 * divergence if str(cfg.adv_divergence) == "sym-kl" else divergence

@@ -1,0 +1,47 @@
+"""``--criterion rdrop_label_smoothed``: R-Drop (Liang et al. 2021)."""
+
+# No `from __future__ import annotations` here: fairseq reads the annotations as types.
+import math
+from dataclasses import dataclass, field
+from typing import Any, Iterator
+
+from fairseq.criterions import register_criterion
+from torch import Tensor
+
+from fairseq_adv.criterions.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.batch import TrainingBatch
+from fairseq_adv.criterions.config import AdversarialConfig, require
+
+
+@dataclass
+class RdropConfig(AdversarialConfig):
+    """R-Drop's weight."""
+
+    rdrop_alpha: float = field(
+        default=5.0,
+        metadata={"help": "weight of the divergence between two passes with different dropout (0 means off)"},
+    )
+
+
+@register_criterion("rdrop_label_smoothed", dataclass=RdropConfig)
+class RdropCriterion(AdversarialCriterion):
+    """CE₁ + CE₂ + α ½[KL(p‖q) + KL(q‖p)] over two dropout passes of the same input (Eq. 4); no perturbation.
+
+    The cross-entropies are summed, as in the paper: the gradient is twice plain training's.
+    """
+
+    def __init__(self, cfg: RdropConfig, task: Any) -> None:
+        super().__init__(cfg, task)
+        require(0 <= cfg.rdrop_alpha < math.inf, "--rdrop-alpha", "finite and >= 0", cfg.rdrop_alpha)
+
+    def strength(self) -> float:
+        return self.cfg.rdrop_alpha * self.cfg.adv_lambda
+
+    def num_backwards(self) -> int:
+        return 1
+
+    def loss_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
+        second = batch.perturbed(batch.passes.zero())
+        divergence = self.divergence(batch, second)
+        batch.log["adv_loss"] = divergence.data
+        yield batch.ce + batch.cross_entropy(second) + self.strength() * divergence

@@ -1,0 +1,65 @@
+"""``--criterion smart_label_smoothed``: SMART (Jiang et al. 2020) for translation."""
+
+# No `from __future__ import annotations` here: fairseq reads the annotations as types.
+from dataclasses import dataclass, field
+from typing import Any, Dict, Optional
+
+from fairseq.criterions import register_criterion
+from torch import Tensor
+
+from fairseq_adv.criterions.adversarial import AdversarialCriterion, norm_log
+from fairseq_adv.criterions.batch import TrainingBatch
+from fairseq_adv.criterions.config import AscentConfig, ascent_of, check_ascent, require
+from fairseq_adv.losses import masked_divergence
+from fairseq_adv.methods.smart import MomentumTeacher
+from fairseq_adv.methods.worst_case import worst_case_perturbation
+
+
+@dataclass
+class SmartConfig(AscentConfig):
+    """SMART's own options: the Bregman proximal point term."""
+
+    smart_bregman: float = field(
+        default=0.0, metadata={"help": "weight mu of the divergence from the momentum teacher (0 means off)"}
+    )
+    smart_momentum: float = field(
+        default=0.99, metadata={"help": "momentum beta of the teacher's parameters, for one update"}
+    )
+
+
+@register_criterion("smart_label_smoothed", dataclass=SmartConfig)
+class SmartCriterion(AdversarialCriterion):
+    """CE(θ) + λ ℓ_v(x, δ^S, θ) [+ μ ℓ_s(f_θ(x), f_θ̃(x))]: ARCH with a refresh in every update and no cache."""
+
+    def __init__(self, cfg: SmartConfig, task: Any) -> None:
+        super().__init__(cfg, task)
+        check_ascent(cfg)
+        require(cfg.smart_bregman >= 0, "--smart-bregman", ">= 0", cfg.smart_bregman)
+        require(0 <= cfg.smart_momentum < 1, "--smart-momentum", "in [0, 1)", cfg.smart_momentum)
+        self.teacher = MomentumTeacher(cfg.smart_momentum) if cfg.smart_bregman > 0 else None
+
+    def begin_training(self, trainer: Any, state: Optional[Dict[str, Any]]) -> None:
+        super().begin_training(trainer, state)
+        if self.teacher is not None:
+            self.teacher.parameters = dict((state or {}).get("teacher", {}))
+
+    def checkpoint_state(self) -> Dict[str, Any]:
+        if self.teacher is None:
+            return {}
+        return {"teacher": {name: p.detach().cpu() for name, p in self.teacher.parameters.items()}}
+
+    def penalty(self, batch: TrainingBatch) -> Tensor:
+        delta, broken = worst_case_perturbation(
+            batch.passes, batch.log_probs, batch.target_mask, ascent_of(self.cfg, self.radius(1.0)), stream=self.epoch
+        )
+        batch.log.update(norm_log(delta), adv_refresh=delta.values[self.sides[0]].size(0), adv_nonfinite=broken.sum())
+        penalty = self.divergence(batch, batch.perturbed(delta))
+        return penalty if self.teacher is None else penalty + self._proximal_term(batch)
+
+    def _proximal_term(self, batch: TrainingBatch) -> Tensor:
+        """μ/λ · ½[KL(p‖p̃) + KL(p̃‖p)]; divided by λ because λ weighs the whole penalty."""
+        assert self.teacher is not None
+        self.teacher.follow(batch.bare, self.update_num)
+        teacher = self.teacher.output(batch.bare, batch.bare_pass)
+        divergence = masked_divergence(batch.log_probs, teacher, batch.target_mask, "sym-kl")
+        return self.cfg.smart_bregman / self.strength() * divergence

@@ -1,0 +1,50 @@
+"""``--criterion vat_label_smoothed``: virtual adversarial training for translation (Sato, Suzuki and Kiyono 2019)."""
+
+# No `from __future__ import annotations` here: fairseq reads the annotations as types.
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from fairseq.criterions import register_criterion
+from fairseq.dataclass import ChoiceEnum
+from torch import Tensor
+
+from fairseq_adv.criterions.adversarial import AdversarialCriterion, norm_log
+from fairseq_adv.criterions.batch import TrainingBatch
+from fairseq_adv.criterions.config import AdversarialConfig, require
+from fairseq_adv.losses import DIVERGENCES
+from fairseq_adv.methods.vat import virtual_adversarial_perturbation
+
+
+@dataclass
+class VatConfig(AdversarialConfig):
+    """VAT's radius; its divergence is KL(p‖q)."""
+
+    vat_eps: float = field(
+        default=1.0, metadata={"help": "norm of a sentence's perturbation, in units of the raw word embeddings"}
+    )
+    adv_divergence: ChoiceEnum(list(DIVERGENCES)) = field(  # type: ignore[valid-type]
+        default="kl", metadata={"help": "kl: KL(p||q) in nats, as in the paper; sym-kl: the mean of both directions"}
+    )
+
+
+@register_criterion("vat_label_smoothed", dataclass=VatConfig)
+class VatCriterion(AdversarialCriterion):
+    """CE + λ KL(p‖q), q at x + ε g/‖g‖, g the divergence's gradient at a random perturbation of unit norm."""
+
+    def __init__(self, cfg: VatConfig, task: Any) -> None:
+        super().__init__(cfg, task)
+        require(0 <= cfg.vat_eps < math.inf, "--vat-eps", "finite and >= 0", cfg.vat_eps)
+
+    def penalty(self, batch: TrainingBatch) -> Tensor:
+        delta, broken = virtual_adversarial_perturbation(
+            batch.passes,
+            batch.log_probs,
+            batch.target_mask,
+            epsilon=self.cfg.vat_eps,
+            divergence=str(self.cfg.adv_divergence),
+            seed=self.cfg.adv_seed,
+            stream=self.epoch,
+        )
+        batch.log.update(norm_log(delta), adv_nonfinite=broken.sum())
+        return self.divergence(batch, batch.perturbed(delta))
