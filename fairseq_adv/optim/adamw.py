@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Tuple
 
 from fairseq.dataclass import FairseqDataclass
-from fairseq.optim import FairseqOptimizer, register_optimizer
+from fairseq.optim import register_optimizer
 from omegaconf import II
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from fairseq_adv.optim.base import ShapeAwareOptimizer
 from fairseq_adv.optim.foreach import ForeachOptimizer, fused_supported, step_tensors
-from fairseq_adv.optim.param_groups import check_at_least_zero, first_lr, parse_betas, split_by_shape
+from fairseq_adv.optim.param_groups import check_at_least_zero, first_lr, parse_betas
 
 
 class AdamW(ForeachOptimizer):
@@ -79,12 +80,10 @@ class AdvAdamWConfig(FairseqDataclass):
 
 
 @register_optimizer("adv_adamw", dataclass=AdvAdamWConfig)
-class AdvAdamW(FairseqOptimizer):
+class AdvAdamW(ShapeAwareOptimizer):
     """:class:`AdamW` as a fairseq optimizer."""
 
-    def __init__(self, cfg: AdvAdamWConfig, params: Iterable[Tensor]) -> None:
-        super().__init__(cfg)
-        self._optimizer = AdamW(split_by_shape(params), **self.optimizer_config)
+    optimizer_class = AdamW
 
     @property
     def optimizer_config(self) -> Dict[str, Any]:

@@ -19,6 +19,7 @@ from torch import Tensor
 # Elements of the temporaries of one chunk: on CPU what a cache holds, elsewhere 256 MiB of fp32.
 _CHUNK_CPU, _CHUNK_DEVICE = 2**20, 2**26
 
+_WEIGHT = "fp32_weight"
 _fused_devices: Dict[str, bool] = {}
 
 
@@ -32,6 +33,9 @@ class ForeachOptimizer(torch.optim.Optimizer):
 
     #: names of the fp32 tensors kept for each parameter
     state_names: Tuple[str, ...] = ()
+
+    #: keep the weights themselves in the state: for fp32 copies of a model that is saved rounded
+    saves_weights = False
 
     # read by fairseq
     supports_memory_efficient_fp16 = True
@@ -86,6 +90,8 @@ class ForeachOptimizer(torch.optim.Optimizer):
             for name in self.state_names:
                 state[name] = torch.zeros(param.shape, dtype=torch.float32, device=param.device)
         state["step"] += 1
+        if self.saves_weights:
+            state[_WEIGHT] = param.detach()  # shares memory with the parameter
         return state
 
     def scratch_like(self, tensors: List[Tensor]) -> List[Tensor]:
@@ -104,15 +110,30 @@ class ForeachOptimizer(torch.optim.Optimizer):
         return [piece.view(t.shape) for piece, t in zip(pieces, tensors)]
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
-        """Load as torch does, but keep fp32 state beside parameters of half precision."""
+        """Load as torch does, but keep fp32 state beside parameters of half precision.
+
+        Weights that were saved with the state replace those that are their rounded form.
+        """
         super().load_state_dict(state_dict)
         saved = itertools.chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         params = itertools.chain.from_iterable(group["params"] for group in self.param_groups)
         for key, param in zip(saved, params):
-            for name in self.state_names:
-                if key in state_dict["state"]:
-                    value = state_dict["state"][key][name]
-                    self.state[param][name] = value.to(device=param.device, dtype=torch.float32, copy=True)
+            if key in state_dict["state"]:
+                self._restore(param, state_dict["state"][key])
+
+    def _restore(self, param: Tensor, saved: Dict[str, Any]) -> None:
+        state = self.state[param]
+        for name in self.state_names:
+            state[name] = saved[name].to(device=param.device, dtype=torch.float32, copy=True)
+        if state.pop(_WEIGHT, None) is not None and param.dtype == torch.float32:
+            _unround_(param, saved[_WEIGHT].to(param.device))
+
+
+@torch.no_grad()
+def _unround_(param: Tensor, exact: Tensor) -> None:
+    """Give ``param`` the exact weights where it holds them rounded; averaged or edited weights stay."""
+    rounded = (exact.half().float() == param) | (exact.bfloat16().float() == param)
+    param.copy_(torch.where(rounded, exact, param))
 
 
 def _fp32_contiguous(tensor: Tensor) -> Tensor:

@@ -14,13 +14,14 @@ from typing import Any, Dict, Iterable, List, Tuple
 
 import torch
 from fairseq.dataclass import FairseqDataclass
-from fairseq.optim import FairseqOptimizer, register_optimizer
+from fairseq.optim import register_optimizer
 from omegaconf import II
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from fairseq_adv.optim.base import ShapeAwareOptimizer
 from fairseq_adv.optim.foreach import ForeachOptimizer, add_scaled_, fused_supported, norms, step_tensors
-from fairseq_adv.optim.param_groups import check_at_least_zero, first_lr, parse_betas, split_by_shape
+from fairseq_adv.optim.param_groups import check_at_least_zero, first_lr, parse_betas
 
 
 class Lamb(ForeachOptimizer):
@@ -120,12 +121,10 @@ class AdvLambConfig(FairseqDataclass):
 
 
 @register_optimizer("adv_lamb", dataclass=AdvLambConfig)
-class AdvLamb(FairseqOptimizer):
+class AdvLamb(ShapeAwareOptimizer):
     """:class:`Lamb` as a fairseq optimizer."""
 
-    def __init__(self, cfg: AdvLambConfig, params: Iterable[Tensor]) -> None:
-        super().__init__(cfg)
-        self._optimizer = Lamb(split_by_shape(params), **self.optimizer_config)
+    optimizer_class = Lamb
 
     @property
     def optimizer_config(self) -> Dict[str, Any]:

@@ -16,12 +16,13 @@ from typing import Any, Dict, Iterable, List
 
 import torch
 from fairseq.dataclass import FairseqDataclass
-from fairseq.optim import FairseqOptimizer, register_optimizer
+from fairseq.optim import register_optimizer
 from omegaconf import II
 from torch import Tensor
 
+from fairseq_adv.optim.base import ShapeAwareOptimizer
 from fairseq_adv.optim.foreach import ForeachOptimizer, add_scaled_, norms
-from fairseq_adv.optim.param_groups import check_at_least_zero, first_lr, split_by_shape
+from fairseq_adv.optim.param_groups import check_at_least_zero, first_lr
 
 
 class Lars(ForeachOptimizer):
@@ -80,12 +81,10 @@ class AdvLarsConfig(FairseqDataclass):
 
 
 @register_optimizer("adv_lars", dataclass=AdvLarsConfig)
-class AdvLars(FairseqOptimizer):
+class AdvLars(ShapeAwareOptimizer):
     """:class:`Lars` as a fairseq optimizer."""
 
-    def __init__(self, cfg: AdvLarsConfig, params: Iterable[Tensor]) -> None:
-        super().__init__(cfg)
-        self._optimizer = Lars(split_by_shape(params), **self.optimizer_config)
+    optimizer_class = Lars
 
     @property
     def optimizer_config(self) -> Dict[str, Any]:

@@ -15,6 +15,10 @@ OPTIMIZERS = {
     "adv_adamw": ["--optimizer", "adv_adamw", "--lr", 0.01, "--adamw-weight-decay", 0.01],
 }
 FP16 = ["--fp16", "--memory-efficient-fp16", "--fp16-init-scale", 16]
+FP32_COPIES = ["--fp16", "--fp16-no-flatten-grads", "--fp16-init-scale", 16]
+PRECISIONS = pytest.mark.parametrize(
+    "precision", [[], FP16, FP32_COPIES], ids=["fp32", "memory_efficient_fp16", "fp16_no_flatten"]
+)
 
 # A task of a user's own that counts batches in tokens: all that the scheduler asks for is the class method.
 PLUGIN = """
@@ -64,7 +68,7 @@ def test_learns_in_fp32(tiny_corpus, tmp_path, name):
     assert sum(losses[-3:]) < sum(losses[:3]) - 1.5
 
 
-@pytest.mark.parametrize("precision", [[], FP16], ids=["fp32", "memory_efficient_fp16"])
+@PRECISIONS
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_resume_ends_at_the_same_weights(tiny_corpus, tmp_path, name, precision):
     def arguments(save_dir):

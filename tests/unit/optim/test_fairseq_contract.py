@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -137,6 +139,56 @@ def test_fp16_without_flattening_works_on_separate_fp32_copies(name):
     plain.clip_grad_norm(1.0)
     plain.step()
     ref.assert_close(params, twins, 2e-3)
+
+
+def fp16_steps(optimizer, params, steps):
+    for _ in range(steps):
+        optimizer.zero_grad()
+        optimizer.backward(sum((p.float() ** 2).sum() for p in params))
+        optimizer.clip_grad_norm(1.0)
+        optimizer.step()
+
+
+def resumed_fp16(name, params, state, flat):
+    """The optimizer that fairseq builds from the saved half-precision ``params``, with its state loaded."""
+    built = optim.FP16Optimizer.build_optimizer(config(name, fp16=True, no_flatten=not flat), params)
+    built.load_state_dict(state)
+    return built
+
+
+@pytest.mark.parametrize(("name", "flat"), [*((name, False) for name in NAMES), ("adv_adamw", True)])
+def test_fp32_copies_survive_a_resume_unrounded(name, flat, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: None)  # the key of the flat vector on CPU
+    straight, params = ref.random_params(dtype=torch.float16), ref.random_params(dtype=torch.float16)
+    build_fp16 = optim.FP16Optimizer.build_optimizer
+    fp16_steps(build_fp16(config(name, fp16=True, no_flatten=not flat), straight), straight, 9)
+
+    stopped = build_fp16(config(name, fp16=True, no_flatten=not flat), params)
+    fp16_steps(stopped, params, 5)
+    resumed = resumed_fp16(name, params, copy.deepcopy(stopped.state_dict()), flat)
+    assert all(torch.equal(a, b) for a, b in zip(resumed.fp32_optimizer.params, stopped.fp32_optimizer.params))
+    assert any(not torch.equal(p, p.half().float()) for p in resumed.fp32_optimizer.params)
+    fp16_steps(resumed, params, 4)
+    assert all(torch.equal(a, b) for a, b in zip(params, straight))
+
+
+def test_weights_changed_since_the_save_win_over_the_saved_copies():
+    params = ref.random_params(dtype=torch.float16)
+    stopped = optim.FP16Optimizer.build_optimizer(config("adv_lamb", fp16=True, no_flatten=True), params)
+    fp16_steps(stopped, params, 3)
+    state = copy.deepcopy(stopped.state_dict())
+    params[0].data.mul_(2)
+    resumed = resumed_fp16("adv_lamb", params, state, flat=False)
+    nonzero = params[0] != 0
+    assert torch.equal(next(iter(resumed.fp32_optimizer.params))[nonzero], params[0].float()[nonzero])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_are_not_saved_twice_without_fp32_copies(name):
+    params = ref.random_params()
+    built = build(name, params)
+    ref.run(built, params, 1)
+    assert all("fp32_weight" not in state for state in built.state_dict()["state"].values())
 
 
 @pytest.mark.parametrize(("name", "decay"), [("adv_lamb", 0.0), ("adv_lars", 0.0), ("adv_adamw", 0.1)])
