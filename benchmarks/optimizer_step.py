@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 import types
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
@@ -132,8 +133,8 @@ def describe_machine(device: torch.device) -> Dict[str, Any]:
 
 def _version(distribution: str) -> str:
     try:
-        return importlib.import_module("importlib.metadata").version(distribution)
-    except ImportError:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
         return "not installed"
 
 
