@@ -21,8 +21,10 @@ from fairseq_adv.neighbors.lists import SIDES, Neighbors, StoredNeighbors, check
 FORMAT = "fairseq_adv.neighbors"
 VERSION = 1
 _REBUILD = "build it again with `fairseq-adv neighbors`"
-_DTYPES = {"I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "F32": np.dtype("<f4")}
+_DTYPES: Dict[str, np.dtype] = {"I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "F32": np.dtype("<f4")}
+_FACTS = {"fingerprint", "sources", "num_samples", "num_neighbors"}
 _CHECKED_ROWS = 1 << 20
+Shapes = Dict[str, Tuple[str, Tuple[int, ...]]]  # name -> dtype and shape
 
 
 class NeighborFileWriter:
@@ -42,7 +44,7 @@ class NeighborFileWriter:
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         self._cache_ids, self._num_samples = cache_ids, num_samples
         facts = {**settings, "num_samples": num_samples, "num_neighbors": num_neighbors}
-        shapes = {"cache_ids": ("I64", (len(cache_ids),))}
+        shapes: Shapes = {"cache_ids": ("I64", (len(cache_ids),))}
         for side in SIDES:
             shapes[f"{side}.neighbor_ids"] = ("I32", (num_samples, num_neighbors))
             shapes[f"{side}.cosine"] = ("F32", (num_samples, num_neighbors))
@@ -100,9 +102,7 @@ class NeighborFileWriter:
             os.close(directory)
 
 
-def _layout(
-    shapes: Mapping[str, Tuple[str, Tuple[int, ...]]], facts: Mapping[str, Any]
-) -> Tuple[bytes, Dict[str, int], int]:
+def _layout(shapes: Shapes, facts: Mapping[str, Any]) -> Tuple[bytes, Dict[str, int], int]:
     """Head of a safetensors file, the offset of each tensor in the file, and the size of the file."""
     header: Dict[str, Any] = {"__metadata__": {"format": FORMAT, "version": str(VERSION), "facts": json.dumps(facts)}}
     starts, end = {}, 0
@@ -151,7 +151,13 @@ def _facts(path: Path, metadata: Optional[Mapping[str, str]]) -> Dict[str, Any]:
         raise ValueError(
             f"neighbor file {path} has format version {metadata.get('version')}, not {VERSION}: {_REBUILD}"
         )
-    return json.loads(metadata["facts"])
+    try:
+        facts = json.loads(metadata["facts"])
+        if _FACTS <= facts.keys():
+            return facts
+    except (KeyError, ValueError):
+        pass
+    raise ValueError(f"neighbor file {path} is damaged: its metadata cannot be read: {_REBUILD}")
 
 
 def _refuse_other_data(path: Path, facts: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
