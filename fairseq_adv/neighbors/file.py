@@ -153,7 +153,7 @@ def _facts(path: Path, metadata: Optional[Mapping[str, str]]) -> Dict[str, Any]:
         )
     try:
         facts = json.loads(metadata["facts"])
-        if _FACTS <= facts.keys():
+        if facts.keys() >= _FACTS:
             return facts
     except (KeyError, ValueError):
         pass

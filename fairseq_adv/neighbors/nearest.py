@@ -76,6 +76,8 @@ class NearestNeighbors:
         for ids in in_batches(np.arange(num_samples), self.batch_size):
             queries = sentence_vectors(sorted_words(self.words(ids)), self.weight)
             groups = self._search.candidates(queries, count)
+            # all cosines of an empty sentence are equal; groups are numbered by their lowest ids
+            groups[~queries.any(dim=1)] = torch.arange(count, device=groups.device)
             own = torch.from_numpy(ids).to(self.device)
             ranked = [
                 rank_candidates(part, part_groups, part_own, self.base, self.num_neighbors)
