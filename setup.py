@@ -21,6 +21,7 @@ FAIRSEQ = [
 KNN = ["faiss-cpu>=1.15"]
 BERT = ["transformers>=4.40"]
 REPORT = ["matplotlib>=3.7"]
+DEV = ["pytest>=7", "pytest-timeout>=2", "pytest-xdist>=3", "ruff==0.17.5", "mypy==2.4.1", "tensorboardX>=2.6"]
 
 setup(
     name="fairseq-adv",
@@ -45,7 +46,7 @@ setup(
         "knn-gpu": ["faiss-gpu>=1.15"],
         "bert": BERT,
         "report": REPORT,
-        "dev": ["pytest>=7", "pytest-timeout>=2", "ruff==0.17.5", "mypy==2.4.1", "tensorboardX>=2.6"],
+        "dev": DEV,
     },
     entry_points={"console_scripts": ["fairseq-adv = fairseq_adv.cli.main:main"]},
 )
