@@ -85,6 +85,17 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
 
     # ---- what fairseq calls -------------------------------------------------------------------------------
 
+    def begin_training(self, trainer: Any, state: Optional[Dict[str, Any]]) -> None:
+        """Refuse, before the first update, what the hooks on word embeddings cannot work with."""
+        backend = str(trainer.cfg.distributed_training.ddp_backend)
+        if backend == "fully_sharded":
+            raise ValueError(
+                f"--ddp-backend {backend} frees parameters after each pass, but a method runs several passes, some of "
+                "them on the bare model; choose legacy_ddp or pytorch_ddp"
+            )
+        if self.strength() > 0:
+            self.hook(trainer.get_model())
+
     def forward(
         self, model: nn.Module, sample: Dict[str, Any], reduce: bool = True
     ) -> Tuple[Tensor, Any, Dict[str, Any]]:
@@ -108,12 +119,14 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
         """As ``FairseqTask.train_step``, with a backward pass for each term; gradients are reduced in the last one."""
         model.train()
         cast(Any, model).set_num_updates(update_num)
-        batch = self.open_batch(model, sample)
+        amp = isinstance(optimizer, AMPOptimizer)
+        with autocast(amp):
+            batch = self.open_batch(model, sample)
         terms, count = self.loss_terms(batch), self.num_backwards()
         total = torch.zeros((), device=sample["target"].device)
         for index in range(count):
             with no_gradient_sync(model) if index < count - 1 else nullcontext():
-                with torch.autocast(sample["target"].device.type, enabled=isinstance(optimizer, AMPOptimizer)):
+                with autocast(amp):
                     term = next(terms)
                 optimizer.backward(term)
             total = total + term.detach()
@@ -165,8 +178,7 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
             **batch.log,
         )
         if self.report_accuracy:
-            correct = batch.log_probs.argmax(-1).eq(batch.target) & batch.target_mask
-            log.update(n_correct=utils.item(correct.sum()), total=utils.item(batch.target_mask.sum()))
+            log.update(n_correct=utils.item(log["n_correct"]), total=utils.item(batch.target_mask.sum()))
         return log
 
     @classmethod
@@ -183,6 +195,11 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
         for key in ("adv_norm_src", "adv_norm_tgt", "adv_refresh", "adv_cached"):
             metrics.log_scalar(key, total[key] / sentences, sentences, round=4)
         metrics.log_scalar_sum("adv_nonfinite", total["adv_nonfinite"])
+
+
+def autocast(enabled: bool) -> ContextManager[None]:
+    """What ``--amp`` means for fairseq: mixed precision on a GPU, and no change on a CPU."""
+    return torch.autocast("cuda", enabled=enabled and torch.cuda.is_available())
 
 
 def no_gradient_sync(model: nn.Module) -> ContextManager[None]:

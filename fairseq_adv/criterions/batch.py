@@ -72,10 +72,12 @@ class TrainingBatch:
         return self._ce
 
     def cross_entropy(self, log_probs: Tensor) -> Tensor:
-        """Label-smoothed cross-entropy summed over target tokens; the first call's likelihood is logged."""
+        """Label-smoothed cross-entropy summed over target tokens; likelihood and accuracy of the first are logged."""
         loss, nll = label_smoothed_nll_loss(
             log_probs, self.target, self._criterion.eps, ignore_index=self._criterion.padding_idx, reduce=True
         )
+        if self._criterion.report_accuracy and "n_correct" not in self.log:
+            self.log["n_correct"] = (log_probs.argmax(-1).eq(self.target) & self.target_mask).sum()
         self.log.setdefault("nll_loss", nll.data)
         return loss
 

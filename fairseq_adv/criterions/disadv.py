@@ -34,6 +34,8 @@ class DisadvCriterion(AdversarialCriterion):
     def __init__(self, cfg: DisadvConfig, task: Any) -> None:
         super().__init__(cfg, task)
         require(0 <= cfg.disadv_alpha < math.inf, "--disadv-alpha", "finite and >= 0", cfg.disadv_alpha)
+        rule = "0 (off) or 1: both halves of DisAdv's loss weigh the same"
+        require(cfg.adv_lambda in (0.0, 1.0), "--adv-lambda", rule, cfg.adv_lambda)
 
     def num_backwards(self) -> int:
         return 2
@@ -42,8 +44,8 @@ class DisadvCriterion(AdversarialCriterion):
         leaf = leaf_of(batch.passes.zero())
         yield 0.5 * batch.cross_entropy(batch.passes.clean(leaf))
         gradient, broken = gradient_left_on(leaf)
-        ball = Ball(self.cfg.disadv_alpha)
-        delta = gradient.map(lambda g, mask: ball.scaled_to(g, mask, self.cfg.disadv_alpha))
+        ball = Ball(self.radius(self.cfg.disadv_alpha))
+        delta = gradient.map(lambda g, mask: ball.scaled_to(g, mask, ball.epsilon))
         adversarial = batch.cross_entropy(batch.passes.perturbed(delta))
         batch.log.update(norm_log(delta), adv_nonfinite=broken.sum(), adv_loss=adversarial.data)
         yield 0.5 * adversarial

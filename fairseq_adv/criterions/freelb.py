@@ -27,6 +27,8 @@ class FreelbCriterion(AdversarialCriterion):
         super().__init__(cfg, task)
         check_ascent(cfg)
         require(cfg.adv_steps >= 1, "--adv-steps", ">= 1 (FreeLB's K)", cfg.adv_steps)
+        rule = "0 (off) or 1: FreeLB's loss has no clean term to weigh against"
+        require(cfg.adv_lambda in (0.0, 1.0), "--adv-lambda", rule, cfg.adv_lambda)
 
     def num_backwards(self) -> int:
         return self.cfg.adv_steps

@@ -37,7 +37,8 @@ class R3fCriterion(AdversarialCriterion):
 
     def penalty(self, batch: TrainingBatch) -> Tensor:
         cfg = self.cfg
-        delta = noise_perturbation(batch.passes, str(cfg.r3f_noise), cfg.r3f_sigma, cfg.adv_seed, self.epoch)
+        sigma = self.radius(cfg.r3f_sigma)
+        delta = noise_perturbation(batch.passes, str(cfg.r3f_noise), sigma, cfg.adv_seed, self.epoch)
         batch.log.update(norm_log(delta))
         divergence = self.divergence(batch, batch.perturbed(delta))
         # the paper adds the two directions, sym-kl is their mean

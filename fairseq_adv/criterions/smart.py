@@ -48,6 +48,10 @@ class SmartCriterion(AdversarialCriterion):
             return {}
         return {"teacher": {name: p.detach().cpu() for name, p in self.teacher.parameters.items()}}
 
+    def num_backwards(self) -> int:
+        """The proximal term flows through the clean output, whose graph must then stay until the end."""
+        return super().num_backwards() if self.teacher is None else 1
+
     def penalty(self, batch: TrainingBatch) -> Tensor:
         delta, broken = worst_case_perturbation(
             batch.passes, batch.log_probs, batch.target_mask, ascent_of(self.cfg, self.radius(1.0)), stream=self.epoch

@@ -41,7 +41,7 @@ class VatCriterion(AdversarialCriterion):
             batch.passes,
             batch.log_probs,
             batch.target_mask,
-            epsilon=self.cfg.vat_eps,
+            epsilon=self.radius(self.cfg.vat_eps),
             divergence=str(self.cfg.adv_divergence),
             seed=self.cfg.adv_seed,
             stream=self.epoch,

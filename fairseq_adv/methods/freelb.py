@@ -17,10 +17,15 @@ def leaf_of(delta: Perturbation) -> Perturbation:
 
 
 def gradient_left_on(leaf: Perturbation) -> Tuple[Perturbation, Tensor]:
-    """The gradient that a backward pass left on *leaf*, and ``B`` (bool): sentences where it was not finite."""
+    """The gradient that a backward pass left on *leaf*, and ``B`` (bool): sentences where it was not finite.
+
+    Raises ``RuntimeError`` if no backward pass has run since: δ would stay where it is without a word.
+    """
     gradients = {}
     for side, values in leaf.values.items():
-        gradients[side] = torch.zeros_like(values) if values.grad is None else values.grad
+        if values.grad is None:
+            raise RuntimeError("the loss at δ needs its backward pass before δ can move: train through train_step")
+        gradients[side] = values.grad
     broken = nonfinite_rows(list(gradients.values()))
     return Perturbation(gradients, leaf.masks).zero_rows(broken), broken
 

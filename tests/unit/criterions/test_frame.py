@@ -46,7 +46,8 @@ def loss_and_gradients(criterion, model, batches):
 
 @pytest.mark.parametrize("name", ["transformer", "transformer_shared", "lstm"])
 @pytest.mark.parametrize(
-    ("options", "radius"), [({"adv_lambda": 0.0}, 1.0), ({"adv_outer_masks": "shared"}, 0.0), ({"adv_start_update": 5}, 1.0)]
+    ("options", "radius"),
+    [({"adv_lambda": 0.0}, 1.0), ({"adv_outer_masks": "shared"}, 0.0), ({"adv_start_update": 5}, 1.0)],
 )
 def test_no_strength_is_plain_training_bit_for_bit(name, options, radius):
     task, model = toy_task(), toy_model(name, dropout=0.3)

@@ -1,0 +1,108 @@
+"""SMART against an independent implementation: worst-case perturbation, divergence, Bregman proximal term."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from tests.unit.criterions import reference as ref
+from tests.unit.criterions.updates import assert_matches, make_criterion, noise_in_columns, run_update
+from tests.unit.toy_models import toy_batch, toy_model
+
+EPSILON, ETA = 0.6, 0.3
+DIVERGENCES = {"kl": ref.kl, "sym-kl": ref.symmetric_kl}
+
+
+def worst_case(model, batch, divergence, steps, sides):
+    """Algorithm 1 of ARCH, lines 3-7."""
+    clean = ref.output(model, batch, {}).detach()
+    start = noise_in_columns("uniform", batch, sides)
+    delta = ref.each_sentence(start, batch, lambda words: ref.of_norm(words, EPSILON))
+    for _ in range(steps):
+        gradient = ref.gradient_at(delta, lambda d: divergence(clean, ref.output(model, batch, d), batch))
+        delta = ref.step(delta, gradient, batch, ETA, EPSILON)
+    return delta
+
+
+def smart(**options):
+    return make_criterion("smart_label_smoothed", adv_eps=EPSILON, adv_step_size=ETA, **options)
+
+
+@pytest.mark.parametrize("name", ["transformer", "transformer_shared"])
+@pytest.mark.parametrize("kind", ["kl", "sym-kl"])
+@pytest.mark.parametrize("detach", [False, True])
+@pytest.mark.parametrize("sides", [("src", "tgt"), ("src",), ("tgt",)])
+def test_loss_and_gradient_of_one_update(name, kind, detach, sides):
+    if len(sides) == 1 and name != "transformer_shared":
+        pytest.skip("one side is told from the other where both share their embedding")
+    model, batch = toy_model(name).double(), toy_batch()
+    choice = "both" if len(sides) == 2 else sides[0]
+    criterion = smart(adv_lambda=0.7, adv_divergence=kind, adv_detach_clean=detach, adv_sides=choice)
+    update = run_update(criterion, model, [batch])
+    delta = worst_case(model, batch, DIVERGENCES[kind], 3, sides)
+    p, q = ref.output(model, batch, {}), ref.output(model, batch, delta)
+    divergence = DIVERGENCES[kind](p.detach() if detach else p, q, batch)
+    assert divergence > 1e-3
+    assert_matches(update, model, ref.cross_entropy(p, batch) + 0.7 * divergence)
+    assert update.log["adv_loss"].item() == pytest.approx(divergence.item(), rel=1e-4)
+
+
+def test_the_perturbation_raises_the_divergence():
+    """Each step climbs: a descent, or a gradient taken at the wrong point, would not."""
+    model, batch = toy_model().double(), toy_batch()
+    losses = [run_update(smart(adv_steps=steps), model, [batch]).log["adv_loss"].item() for steps in (0, 1, 2, 3)]
+    assert losses == sorted(losses) and losses[3] > 1.5 * losses[0]
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_bregman_term_against_the_momentum_teacher(detach):
+    """θ̃ after two updates is β (β θ₀ + (1 − β) θ₁) + (1 − β) θ₂; its output is clean of dropout and of δ."""
+    model, batch, beta, mu = toy_model().double(), toy_batch(), 0.7, 0.4
+    criterion = smart(adv_lambda=0.5, smart_bregman=mu, smart_momentum=beta, adv_steps=1, adv_detach_clean=detach)
+    history = []
+    for update_num in range(3):
+        history.append(copy.deepcopy(model.state_dict()))
+        update = run_update(criterion, model, [batch, batch], update_num)  # micro-batches do not move the teacher
+        if update_num < 2:
+            with torch.no_grad():
+                for parameter, gradient in zip(model.parameters(), update.gradients):
+                    parameter.sub_(0.02 * gradient)
+    teacher = copy.deepcopy(model)
+    first, second, third = history
+    for name, parameter in teacher.named_parameters():
+        parameter.data = beta * (beta * first[name] + (1 - beta) * second[name]) + (1 - beta) * third[name]
+    delta = worst_case(model, batch, ref.symmetric_kl, 1, ("src", "tgt"))
+    p, q = ref.output(model, batch, {}), ref.output(model, batch, delta)
+    proximal = ref.symmetric_kl(p, ref.output(teacher, batch, {}).detach(), batch)
+    assert proximal > 1e-3
+    divergence = ref.symmetric_kl(p.detach() if detach else p, q, batch)
+    expected = 2 * (ref.cross_entropy(p, batch) + 0.5 * divergence + mu * proximal)
+    assert_matches(update, model, expected)
+
+
+def test_teacher_without_distance_adds_nothing_and_leaves_the_model_as_it_was():
+    model, batch = toy_model(dropout=0.0).double(), toy_batch()
+    before = copy.deepcopy(model.state_dict())
+    with_teacher = run_update(smart(smart_bregman=1.0), model, [batch])
+    without = run_update(smart(), model, [batch])
+    assert with_teacher.loss.item() == pytest.approx(without.loss.item(), rel=1e-6)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert model.training and all(module.training for module in model.modules())
+
+
+def test_teacher_survives_a_checkpoint():
+    model, batch = toy_model().double(), toy_batch()
+    first = smart(smart_bregman=1.0, smart_momentum=0.9)
+    run_update(first, model, [batch], update_num=0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05)
+    state = first.checkpoint_state()
+    second = smart(smart_bregman=1.0, smart_momentum=0.9)
+    second.teacher.parameters = {name: value.clone() for name, value in state["teacher"].items()}
+    uninterrupted = run_update(first, model, [batch], update_num=1)
+    resumed = run_update(second, model, [batch], update_num=1)
+    assert torch.equal(uninterrupted.loss, resumed.loss)
+    assert uninterrupted.loss > run_update(smart(), model, [batch]).loss
