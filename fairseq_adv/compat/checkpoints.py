@@ -32,7 +32,7 @@ _METERS = ("AverageMeter", "StopwatchMeter", "SumMeter", "TimeMeter")  # whole m
 _ARRAY_FUNCTIONS = ("_reconstruct", "scalar")
 
 
-def _safe_globals() -> List[Tuple[Any, str]]:
+def _safe_globals() -> List[Any]:
     """Pairs of an object and the name that a checkpoint has for it: fairseq and numpy moved some modules."""
     import numpy as np
     from fairseq.logging import meters
