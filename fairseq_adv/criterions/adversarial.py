@@ -10,6 +10,7 @@ import torch
 from fairseq import utils
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.logging import metrics
+from fairseq.models.lstm import LSTMEncoder
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor, nn
 
@@ -145,6 +146,8 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
         bare = bare_model(model)
         if self._hook is None or self._hooked is not bare:
             refuse_unrepeatable(bare)
+            if self.concat:
+                refuse_doubled_rows(bare)
             if self._hook is not None:
                 self._hook.remove()
             self._hook, self._hooked = EmbeddingHook(bare, self._pads()), bare
@@ -221,3 +224,12 @@ def refuse_unrepeatable(model: nn.Module) -> None:
                     "--quant-noise-pq changes weights at random inside each pass, so the effect of a perturbation "
                     "cannot be told from it; train with --quant-noise-pq 0"
                 )
+
+
+def refuse_doubled_rows(model: nn.Module) -> None:
+    """Raise ``ValueError`` for an encoder whose rows must come sorted by length, which a batch twice over is not."""
+    if isinstance(getattr(model, "encoder", None), LSTMEncoder):
+        raise ValueError(
+            f"--adv-passes concat puts a batch twice into one pass, but {type(model).__name__} needs sentences sorted "
+            "by length; train with --adv-passes sequential"
+        )

@@ -30,13 +30,19 @@ def smart(**options):
     return make_criterion("smart_label_smoothed", adv_eps=EPSILON, adv_step_size=ETA, **options)
 
 
-@pytest.mark.parametrize("name", ["transformer", "transformer_shared"])
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [
+        ("transformer", ("src", "tgt")),
+        ("transformer_prenorm", ("src", "tgt")),
+        ("transformer_shared", ("src", "tgt")),
+        ("transformer_shared", ("src",)),
+        ("transformer_shared", ("tgt",)),
+    ],
+)
 @pytest.mark.parametrize("kind", ["kl", "sym-kl"])
 @pytest.mark.parametrize("detach", [False, True])
-@pytest.mark.parametrize("sides", [("src", "tgt"), ("src",), ("tgt",)])
 def test_loss_and_gradient_of_one_update(name, kind, detach, sides):
-    if len(sides) == 1 and name != "transformer_shared":
-        pytest.skip("one side is told from the other where both share their embedding")
     model, batch = toy_model(name).double(), toy_batch()
     choice = "both" if len(sides) == 2 else sides[0]
     criterion = smart(adv_lambda=0.7, adv_divergence=kind, adv_detach_clean=detach, adv_sides=choice)
