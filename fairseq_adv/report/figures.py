@@ -1,0 +1,250 @@
+"""The figures of a report. Each takes the runs and gives a matplotlib figure, or None if nothing was logged for it."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from fairseq_adv.report.runs import Run, epoch_costs
+from fairseq_adv.report.style import draw_curves, method_colors, smooth
+
+Curve = Tuple[str, List[float], List[float]]
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """One figure: the PNG's name, a heading, and what the reader sees in it."""
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[Sequence[Run]], Optional[Any]]
+
+
+def _subplots(count: int, width: float = 4.6, height: float = 3.3) -> Tuple[Any, List[Any]]:
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, count, figsize=(width * count, height), squeeze=False)
+    return figure, list(axes[0])
+
+
+def _curves(runs: Sequence[Run], stream: str, name: str, x: str) -> List[Curve]:
+    """(method, x, y) of a logged number, with x in ``minutes``, ``epoch`` or ``update``."""
+    curves = []
+    for run in runs:
+        updates, values = run.log.series(getattr(run.log, stream), name)
+        if x == "minutes":
+            positions = [run.log.wall_at(update) / 60 for update in updates]
+        elif x == "epoch":
+            positions = [run.log.epoch_at(update) for update in updates]
+        else:
+            positions = updates
+        curves.append((run.method, positions, values))
+    return curves
+
+
+def _panels(runs: Sequence[Run], x: str, panels: Sequence[Tuple[str, str, str, str]]) -> Optional[Any]:
+    """Panels side by side, each (stream, name, title, unit); those that no run logged are left out."""
+    drawn = [(panel, _curves(runs, panel[0], panel[1], x)) for panel in panels]
+    drawn = [(panel, curves) for panel, curves in drawn if any(xs for _, xs, _ in curves)]
+    if not drawn:
+        return None
+    figure, all_axes = _subplots(len(drawn))
+    labels = {"minutes": "wall time (minutes)", "epoch": "epoch", "update": "update"}
+    for axes, ((_, _, title, unit), curves) in zip(all_axes, drawn):
+        draw_curves(axes, curves, method_colors(runs))
+        axes.set(title=title, xlabel=labels[x], ylabel=unit, xlim=(0, None))
+    all_axes[0].legend()
+    return figure
+
+
+def quality_over_time(runs: Sequence[Run]) -> Optional[Any]:
+    return _panels(
+        runs,
+        "minutes",
+        [
+            ("validations", "bleu", "Validation BLEU", "BLEU (greedy)"),
+            ("validations", "nll_loss", "Validation loss", "nll (bits per token)"),
+            ("updates", "nll_loss", "Training loss", "nll (bits per token)"),
+        ],
+    )
+
+
+def learning_curves(runs: Sequence[Run]) -> Optional[Any]:
+    figure = _panels(
+        runs,
+        "epoch",
+        [
+            ("epochs", "nll_loss", "Training", "nll (bits per token)"),
+            ("validations", "nll_loss", "Validation", "nll (bits per token)"),
+            ("validations", "bleu", "Validation", "BLEU (greedy)"),
+        ],
+    )
+    if figure is None:
+        return None
+    colors = method_colors(runs)
+    for axes in figure.axes:
+        if axes.get_title(loc="left") == "Validation" and "nll" in axes.get_ylabel():
+            for run in runs:
+                if run.best_validation:
+                    point = run.best_validation["epoch"], run.best_validation["nll_loss"]
+                    axes.plot(*point, "o", color=colors[run.method], markersize=5, markeredgecolor="white")
+    return figure
+
+
+def gradient_norm(runs: Sequence[Run]) -> Optional[Any]:
+    """Moving mean of the norm, and its moving standard deviation (a band, and a panel of its own)."""
+    curves = [curve for curve in _curves(runs, "updates", "gnorm", "update") if len(curve[1]) > 2]
+    if not curves:
+        return None
+    figure, (norm, deviation) = _subplots(2, width=5.6)
+    colors = method_colors(runs)
+    deviations = []
+    means = []
+    for method, updates, values in curves:
+        mean, spread = smooth(values, window=max(5, len(values) // 20))
+        norm.fill_between(updates, mean - spread, mean + spread, color=colors[method], alpha=0.15, linewidth=0)
+        means.append((method, updates, list(mean)))
+        deviations.append((method, updates, list(spread)))
+    draw_curves(norm, means, colors)
+    draw_curves(deviation, deviations, colors)
+    norm.set(
+        title="Norm of the gradient", xlabel="update", ylabel="‖g‖, moving mean ± sd", xlim=(0, None), ylim=(0, None)
+    )
+    deviation.set(title="Its variation", xlabel="update", ylabel="moving sd of ‖g‖", xlim=(0, None), ylim=(0, None))
+    norm.legend()
+    return figure
+
+
+def perturbation(runs: Sequence[Run]) -> Optional[Any]:
+    adversarial = [run for run in runs if any(r.get("adv_loss") or r.get("adv_norm_src") for r in run.log.updates)]
+    return _panels(
+        adversarial,
+        "epoch",
+        [
+            ("updates", "adv_norm_src", "Perturbation, source", "mean ‖δ‖ of a sentence"),
+            ("updates", "adv_norm_tgt", "Perturbation, target", "mean ‖δ‖ of a sentence"),
+            ("updates", "adv_loss", "Regulariser", "divergence"),
+        ],
+    )
+
+
+def epoch_cost(runs: Sequence[Run]) -> Optional[Any]:
+    """Left: cost of an update in each epoch. Right: medians of plain, refresh and cached epochs."""
+    costs = [(run, epoch_costs(run.log)) for run in runs]
+    costs = [(run, epochs) for run, epochs in costs if epochs]
+    if not costs:
+        return None
+    figure, (course, bars) = _subplots(2, width=5.6)
+    colors = method_colors(runs)
+    groups: Dict[Tuple[str, Optional[bool]], List[float]] = {}
+    for run, epochs in costs:
+        for cost in epochs:
+            groups.setdefault((run.method, cost.refresh), []).append(1000 * cost.seconds_per_update)
+        milliseconds = [1000 * cost.seconds_per_update for cost in epochs]
+        course.plot([c.epoch for c in epochs], milliseconds, color=colors[run.method], alpha=0.5, linewidth=0.9)
+        refreshed = [(c.epoch, 1000 * c.seconds_per_update) for c in epochs if c.refresh]
+        if refreshed:
+            course.plot(*zip(*refreshed), "o", color=colors[run.method], markersize=5, label=f"{run.method}: refresh")
+    course.set(
+        title="Cost of an update, by epoch", xlabel="epoch", ylabel="ms per update", xlim=(0, None), ylim=(0, None)
+    )
+    _bars(bars, groups, colors)
+    handles, labels = course.get_legend_handles_labels()
+    unique = dict(zip(labels, handles))
+    if unique:
+        course.legend(list(unique.values()), list(unique))
+    return figure
+
+
+def _bars(axes: Any, groups: Dict[Tuple[str, Optional[bool]], List[float]], colors: Dict[str, str]) -> None:
+    """One horizontal bar for each kind of epoch, with its median and its multiple of the plain update."""
+    kinds = {None: "", True: ", refresh", False: ", cached"}
+    medians = {key: statistics.median(values) for key, values in groups.items()}
+    base = medians.get(("plain", None))
+    order = list(reversed(list(medians)))
+    for position, key in enumerate(order):
+        axes.barh(position, medians[key], height=0.6, color=colors[key[0]], alpha=0.55 if key[1] is False else 0.95)
+        times = f"  {medians[key] / base:.2f}×" if base else ""
+        axes.text(medians[key], position, f" {medians[key]:.0f} ms{times}", va="center", ha="left", color="#333333")
+    axes.set_yticks(range(len(order)), [key[0] + kinds[key[1]] for key in order])
+    axes.set(title="Median", xlabel="ms per update", xlim=(0, 1.35 * max(medians.values())))
+    axes.grid(axis="y", visible=False)
+
+
+STUDIED = {
+    "adv_eps": "radius ε",
+    "cache_ema": "EMA α",
+    "cache_interval": "refresh interval Tc (epochs)",
+    "cache_num_neighbors": "neighbours K",
+    "cache_proportion": "cached proportion",
+    "adv_lambda": "weight λ",
+    "adv_start_update": "start (updates)",
+}
+
+
+def parameter_study(runs: Sequence[Run]) -> Optional[Any]:
+    """Validation nll against each option in which runs of one method differ."""
+    panels = []
+    for option, label in STUDIED.items():
+        points: Dict[str, List[Tuple[float, float]]] = {}
+        for run in runs:
+            value = run.log.options.get("criterion", {}).get(option)
+            if isinstance(value, (int, float)) and run.best_validation:
+                points.setdefault(run.method, []).append((float(value), run.best_validation["nll_loss"]))
+        varied = {method: sorted(found) for method, found in points.items() if len({x for x, _ in found}) > 1}
+        if varied:
+            panels.append((label, varied))
+    if not panels:
+        return None
+    figure, all_axes = _subplots(len(panels), width=4.0)
+    colors = method_colors(runs)
+    for axes, (label, varied) in zip(all_axes, panels):
+        for method, found in varied.items():
+            means = {x: statistics.mean(y for other, y in found if other == x) for x, _ in found}
+            axes.plot(*zip(*found), "o", color=colors[method], alpha=0.45, markersize=4)
+            axes.plot(list(means), list(means.values()), color=colors[method], label=method)
+        axes.set(title=label, xlabel=label, ylabel="best validation nll")
+    all_axes[0].legend()
+    return figure
+
+
+FIGURES = (
+    FigureSpec(
+        "quality_over_time",
+        "Quality over wall time",
+        "What a minute of training buys. BLEU is measured on the validation set with greedy search after each epoch.",
+        quality_over_time,
+    ),
+    FigureSpec(
+        "learning_curves",
+        "Learning curves",
+        "The same over epochs. Dots mark the checkpoint that is scored: the one with the lowest validation loss.",
+        learning_curves,
+    ),
+    FigureSpec(
+        "epoch_cost",
+        "Cost of an epoch",
+        "Refresh epochs search new perturbations; in between, cached ones are reused.",
+        epoch_cost,
+    ),
+    FigureSpec(
+        "gradient_norm",
+        "Gradient norm",
+        "Norm of the gradient before clipping, averaged over log intervals, and how much it varies.",
+        gradient_norm,
+    ),
+    FigureSpec(
+        "perturbation",
+        "Perturbation",
+        "Mean norm of the perturbations that training used, by side, and the value of the regulariser.",
+        perturbation,
+    ),
+    FigureSpec(
+        "parameter_study",
+        "Parameter study",
+        "Lowest validation nll of each run against the options in which runs of a method differ.",
+        parameter_study,
+    ),
+)

@@ -1,0 +1,132 @@
+"""Read the logs that ``fairseq-train --log-format json`` prints.
+
+A line looks like ``DATE | INFO | train_inner | {"epoch": 1, "num_updates": "10", "loss": "9.1", …}``. Lines of
+``train_inner`` come every ``--log-interval`` updates, one of ``train`` and one of ``valid`` at the end of an epoch.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+Record = Dict[str, float]
+
+_LINE = re.compile(r"\| INFO \| (\w+) \| (\{.*\})\s*$")
+_CONFIG = re.compile(r"\| INFO \| fairseq_cli\.train \| (\{'_name'.*\})\s*$")
+_OPTION = re.compile(r"'(\w+)': ('(?:[^'\\]|\\.)*'|[^,{}\[\]()]+)(?=[,}])")
+
+
+@dataclass
+class TrainingLog:
+    """One training, without the part that an interruption made it repeat.
+
+    ``updates``, ``epochs`` and ``validations`` hold the records of ``train_inner``, ``train`` and the validation
+    set, with names as fairseq logs them less the set's prefix (``valid_nll_loss`` is ``nll_loss``); losses are in
+    bits per token as fairseq prints them, ``wall`` in seconds since the start. ``options`` holds the values of
+    the configuration's sections ``common``, ``criterion`` and ``optimization``.
+    """
+
+    updates: List[Record] = field(default_factory=list)
+    epochs: List[Record] = field(default_factory=list)
+    validations: List[Record] = field(default_factory=list)
+    options: Dict[str, Dict[str, object]] = field(default_factory=dict)
+
+    def series(self, records: List[Record], name: str) -> Tuple[List[float], List[float]]:
+        """(update numbers, values) of *name* where it was logged as a finite number."""
+        found = [(r["num_updates"], r[name]) for r in records if math.isfinite(r.get(name, math.nan))]
+        return [update for update, _ in found], [value for _, value in found]
+
+    def wall_at(self, update: float) -> float:
+        """Seconds since the start when *update* was done, interpolated between logged points."""
+        import numpy as np
+
+        points = sorted((r["num_updates"], r["wall"]) for r in [*self.updates, *self.epochs] if "wall" in r)
+        if not points:
+            return math.nan
+        return float(np.interp(update, [0.0, *(p[0] for p in points)], [0.0, *(p[1] for p in points)]))
+
+    def epoch_at(self, update: float) -> float:
+        """How many passes over the data *update* amounts to; fractional inside an epoch."""
+        import numpy as np
+
+        points = [(0.0, 0.0), *((r["num_updates"], r["epoch"]) for r in self.epochs)]
+        return float(np.interp(update, [p[0] for p in points], [p[1] for p in points]))
+
+
+def read_log(path: Path, valid_subset: str = "valid") -> TrainingLog:
+    """Parse a log file.
+
+    When the training was resumed, updates after the checkpoint appear twice; the later ones count. Raises
+    ``ValueError`` if the file has no json records at all.
+    """
+    log = TrainingLog()
+    streams = {"train_inner": log.updates, "train": log.epochs, valid_subset: log.validations}
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            config = _CONFIG.search(line)
+            if config:
+                log.options = _options(config[1])
+            match = _LINE.search(line)
+            if not match or match[1] not in streams:
+                continue
+            record = _record(match[2], prefix=match[1])
+            if record is None:
+                continue
+            if match[1] == "train_inner":
+                for stream in streams.values():
+                    while stream and stream[-1]["num_updates"] >= record["num_updates"]:
+                        stream.pop()
+            streams[match[1]].append(record)
+    if not (log.updates or log.epochs):
+        raise ValueError(f"{path} has no json records of fairseq-train: was it run with --log-format json?")
+    return log
+
+
+def _record(text: str, prefix: str) -> Optional[Record]:
+    """The numbers of one json line; None for a line cut short by a crash or without an update number."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return None
+    record = {}
+    for name, value in values.items():
+        try:
+            record[name[len(prefix) + 1 :] if name.startswith(prefix + "_") else name] = float(value)
+        except (TypeError, ValueError):
+            continue
+    return record if "num_updates" in record else None
+
+
+def _options(text: str) -> Dict[str, Dict[str, object]]:
+    """Scalar options of the sections that a report needs, out of the printed configuration.
+
+    fairseq prints the dictionary with Python objects in it, so it is no literal as a whole.
+    """
+    sections = {}
+    for section in ("common", "criterion", "optimization"):
+        match = re.search(rf"'{section}': (?={{)", text)
+        if match:
+            sections[section] = {name: _literal(value) for name, value in _OPTION.findall(_braces(text[match.end() :]))}
+    return sections
+
+
+def _braces(text: str) -> str:
+    """The leading ``{…}`` of *text*."""
+    depth = 0
+    for position, character in enumerate(text):
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        if depth == 0:
+            return text[: position + 1]
+    return text
+
+
+def _literal(text: str) -> object:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text.strip()

@@ -1,0 +1,113 @@
+"""A trained run on disk: its log, its scores, and the facts that a report states about it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from fairseq_adv.report.logs import Record, TrainingLog, read_log
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: ``score`` is what ``scripts/score_bleu.py`` wrote, empty when the run was not scored."""
+
+    method: str
+    seed: int
+    folder: Path
+    log: TrainingLog
+    score: Dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} (seed {self.seed})"
+
+    @property
+    def best_validation(self) -> Optional[Record]:
+        """The validation with the lowest loss: fairseq's ``checkpoint_best.pt``."""
+        valid = [r for r in self.log.validations if math.isfinite(r.get("loss", math.nan))]
+        return min(valid, key=lambda r: r["loss"]) if valid else None
+
+    @property
+    def wall_seconds(self) -> float:
+        """Duration of the whole training, validations included, interruptions left out."""
+        return max((r["wall"] for r in [*self.log.updates, *self.log.epochs] if "wall" in r), default=math.nan)
+
+
+@dataclass(frozen=True)
+class EpochCost:
+    """What one epoch's updates cost; ``refresh`` is None for methods without a perturbation cache."""
+
+    epoch: int
+    seconds_per_update: float
+    updates: int
+    refresh: Optional[bool]
+
+
+def load_run(argument: str) -> Run:
+    """A run from its folder, or from ``NAME=FOLDER`` to call its method *NAME*.
+
+    The folder holds ``train.log``, and optionally ``score.json`` and ``run.json`` (``method``, ``seed``). Without
+    ``run.json`` the criterion and the seed in the log tell. Raises ``FileNotFoundError`` without a log.
+    """
+    name, _, folder_name = argument.rpartition("=")
+    folder = Path(folder_name)
+    path = folder / "train.log" if folder.is_dir() else folder
+    if not path.is_file():
+        raise FileNotFoundError(f"no run at {folder}: a run is a folder with the train.log of fairseq-train in it")
+    log = read_log(path)
+    told = _read_json(path.parent / "run.json")
+    criterion = str(log.options.get("criterion", {}).get("_name", path.parent.name))
+    method = name or told.get("method") or method_of(criterion)
+    seed = told.get("seed", log.options.get("common", {}).get("seed", 1))
+    return Run(str(method), int(seed), path.parent, log, _read_json(path.parent / "score.json"))
+
+
+def method_of(criterion: str) -> str:
+    """``arch_label_smoothed`` is arch; fairseq's own label-smoothed cross-entropy is plain."""
+    if criterion == "label_smoothed_cross_entropy":
+        return "plain"
+    return re.sub(r"_label_smoothed(_cross_entropy)?$", "", criterion)
+
+
+def load_runs(arguments: List[str]) -> List[Run]:
+    """All runs, in the order given. Raises ``ValueError`` if two have the same method and seed."""
+    runs = [load_run(argument) for argument in arguments]
+    names = [run.name for run in runs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice and not _differ_in_options([run for run in runs if run.name == twice]):
+        raise ValueError(f"{twice} was given twice: tell the runs apart with NAME=FOLDER")
+    return runs
+
+
+def _differ_in_options(runs: List[Run]) -> bool:
+    options = [json.dumps(run.log.options.get("criterion", {}), sort_keys=True, default=str) for run in runs]
+    return len(set(options)) == len(options)
+
+
+def epoch_costs(log: TrainingLog) -> List[EpochCost]:
+    """Cost of each epoch, from the updates per second of its log intervals.
+
+    The median over an epoch's intervals leaves out the one that a validation interrupts. An epoch counts as a
+    refresh epoch when most of its updates were (``adv_refresh``).
+    """
+    costs = []
+    previous = 0.0
+    for epoch in log.epochs:
+        inside = [r for r in log.updates if previous < r["num_updates"] <= epoch["num_updates"] and r.get("ups", 0) > 0]
+        updates = int(epoch["num_updates"] - previous)
+        previous = epoch["num_updates"]
+        if inside:
+            refresh = epoch["adv_refresh"] > 0.5 if "adv_refresh" in epoch else None
+            seconds = statistics.median(1 / r["ups"] for r in inside)
+            costs.append(EpochCost(int(epoch["epoch"]), seconds, updates, refresh))
+    return costs
+
+
+def _read_json(path: Path) -> Dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
