@@ -61,7 +61,7 @@ def load_bert(name: str) -> BertWords:
         import transformers
     except ImportError as error:
         raise ImportError(f"hf:{name} needs transformers: pip install 'fairseq-adv[bert]'") from error
-    tokenizer = _read(name, lambda: transformers.AutoTokenizer.from_pretrained(name))
+    tokenizer = _read(name, lambda: transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False))
     weight = _read(name, lambda: _embedding_matrix(name))
     if len(tokenizer) > len(weight):
         raise ValueError(f"hf:{name} has a tokenizer of {len(tokenizer)} words and embeddings for {len(weight)}")
