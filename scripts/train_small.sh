@@ -31,11 +31,12 @@ compgen -G "$data/train.*.idx" >/dev/null \
   || fail "$data holds no binarised training data: run fairseq-preprocess first"
 
 mkdir -p "$run"
-asked="$data $method $epochs $seed $*"
-if [ -f "$run/done" ]; then
-  if [ "$(cat "$run/done")" = "$asked" ]; then exit 0; fi
-  fail "$run holds a finished run of other settings ($(cat "$run/done")): take another folder, or delete it"
+settings="$method $epochs $seed $*"
+if [ -f "$run/settings" ] && [ "$(cat "$run/settings")" != "$settings" ]; then
+  fail "$run was begun with other settings ($(cat "$run/settings")): take another folder, or delete it"
 fi
+echo "$settings" >"$run/settings"
+if [ -f "$run/done" ]; then exit 0; fi
 
 case $method in
   plain) objective=(--task adversarial_translation --criterion label_smoothed_cross_entropy) ;;
@@ -57,4 +58,4 @@ fairseq-train "$data" --user-dir "$(fairseq-adv user-dir)" "${objective[@]}" --l
   --max-tokens 1024 --required-batch-size-multiple 1 --max-epoch "$epochs" --seed "$seed" \
   --save-dir "$run/checkpoints" --no-epoch-checkpoints \
   --log-format json --log-interval 10 --num-workers 0 "${device[@]}" "$@" >>"$run/train.log" 2>&1
-echo "$asked" >"$run/done"
+touch "$run/done"

@@ -64,9 +64,10 @@ class Row:
 
 
 def result_rows(runs: Sequence[Run]) -> List[Row]:
-    """Rows in the order in which the methods first appear; the baseline is plain, or else the first method."""
+    """The baseline (plain, or else the first method), then the others in the order in which they first appear."""
     methods = list(dict.fromkeys(run.method for run in runs))
     baseline = baseline_of(methods)
+    methods.sort(key=lambda method: method != baseline)
     times = {method: _cell([r.wall_seconds for r in runs if r.method == method]).mean for method in methods}
     rows = []
     for method in methods:
