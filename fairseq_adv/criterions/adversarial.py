@@ -23,6 +23,7 @@ from fairseq_adv.perturb import EmbeddingHook, Perturbation
 
 # Sums over the batch: adv_loss over target tokens in nats, adv_nonfinite a count, the others over sentences.
 LOG_KEYS = ("adv_loss", "adv_norm_src", "adv_norm_tgt", "adv_refresh", "adv_cached", "adv_nonfinite", "adv_sentences")
+_TENSOR_KEYS = ("adv_loss", "adv_norm_src", "adv_norm_tgt", "adv_nonfinite")
 
 
 class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion):
@@ -103,9 +104,8 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
         """Loss (a sum, as ``sample_size`` expects it), sample size, log."""
         if not model.training or not self.is_active():
             loss, sample_size, log = super().forward(model, sample, reduce=reduce)
-            log.update(dict.fromkeys(LOG_KEYS, 0))
-            log["adv_sentences"] = log["nsentences"] if model.training else 0
-            return loss, sample_size, log
+            own = {"adv_sentences": log["nsentences"]} if model.training else {}
+            return loss, sample_size, {**log, **uniform_log(own, sample["target"].device)}
         batch = self.open_batch(model, sample)
         loss = sum(self.loss_terms(batch), torch.zeros((), device=sample["target"].device))
         return loss, self._sample_size(sample), self._log(batch, loss)
@@ -171,18 +171,17 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
         return base * self.radius_schedule.at(self.update_num)
 
     def _log(self, batch: TrainingBatch, loss: Tensor) -> Dict[str, Any]:
-        log: Dict[str, Any] = dict.fromkeys(LOG_KEYS, 0)
-        log.update(
-            loss=loss.data,
-            ntokens=batch.sample["ntokens"],
-            nsentences=batch.sample["target"].size(0),
-            sample_size=self._sample_size(batch.sample),
-            adv_sentences=batch.sample["target"].size(0),
-            **batch.log,
-        )
+        sentences = batch.sample["target"].size(0)
+        log: Dict[str, Any] = {
+            "loss": loss.data,
+            "nll_loss": batch.log["nll_loss"],
+            "ntokens": batch.sample["ntokens"],
+            "nsentences": sentences,
+            "sample_size": self._sample_size(batch.sample),
+        }
         if self.report_accuracy:
-            log.update(n_correct=utils.item(log["n_correct"]), total=utils.item(batch.target_mask.sum()))
-        return log
+            log.update(n_correct=utils.item(batch.log["n_correct"]), total=utils.item(batch.target_mask.sum()))
+        return {**log, **uniform_log({**batch.log, "adv_sentences": sentences}, loss.device)}
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: List[Dict[str, Any]]) -> None:
@@ -208,6 +207,18 @@ def autocast(enabled: bool) -> ContextManager[None]:
 def no_gradient_sync(model: nn.Module) -> ContextManager[None]:
     """Inside, a backward pass of a distributed *model* keeps its gradients to this rank."""
     return cast(Any, model).no_sync() if hasattr(model, "no_sync") else nullcontext()
+
+
+def uniform_log(values: Dict[str, Any], device: torch.device) -> Dict[str, Any]:
+    """*values* of :data:`LOG_KEYS`, 0 where there is none, in one order and with one type for each.
+
+    Fairseq sums the logs of the ranks by position, tensors apart from numbers; a dummy batch's log must line up.
+    """
+    log: Dict[str, Any] = {key: values.get(key, 0) for key in LOG_KEYS}
+    for key in _TENSOR_KEYS:
+        value = log[key]
+        log[key] = value.float() if torch.is_tensor(value) else torch.full((), float(value), device=device)
+    return log
 
 
 def norm_log(delta: Perturbation) -> Dict[str, Tensor]:

@@ -108,3 +108,18 @@ def test_accuracy_in_training_costs_no_pass_and_no_random_number(method):
     assert same_bits(without, counted) and len(passes) == 2 * count
     assert torch.equal(state, torch.get_rng_state())
     assert 0 <= counted.log["n_correct"] <= counted.log["total"] == batch["ntokens"]
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "arch_label_smoothed"])
+@pytest.mark.parametrize("accuracy", [False, True])
+def test_logs_of_dummy_plain_and_regularised_batches_line_up(method, accuracy):
+    """Fairseq adds the logs of the ranks up by position, tensors apart from numbers."""
+    model, batch = toy_model(), toy_batch()
+    criterion = make_criterion(method, report_accuracy=accuracy, adv_start_update=1)
+    logs = [run_update(criterion, model, [batch], update_num).log for update_num in (0, 1)]
+    criterion.begin_micro_batch(1, dummy_batch=True)
+    logs.append(criterion(model, batch)[2])
+    for log in logs[1:]:
+        assert [(key, torch.is_tensor(value)) for key, value in log.items()] == [
+            (key, torch.is_tensor(value)) for key, value in logs[0].items()
+        ]
