@@ -82,12 +82,9 @@ def paired_bootstrap(baseline: System, system: System, samples: int) -> Dict[str
         test_type="bs",
         n_samples=samples,
     )
-    _, results = test()
-    named = zip(METRICS, (key for key in results if key != "System"))
-    return {
-        metric: {"difference": results[key][1].score - results[key][0].score, "p": float(results[key][1].p_value)}
-        for metric, key in named
-    }
+    results: Dict[str, Any] = test()[1]
+    named = zip(METRICS, (results[key] for key in results if key != "System"))
+    return {metric: {"difference": b.score - a.score, "p": float(b.p_value)} for metric, (a, b) in named}
 
 
 def summary(systems: Sequence[System], baseline: str, samples: int) -> List[Dict[str, Any]]:

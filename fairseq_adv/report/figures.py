@@ -76,16 +76,16 @@ def learning_curves(runs: Sequence[Run]) -> Optional[Any]:
         runs,
         "epoch",
         [
-            ("epochs", "nll_loss", "Training", "nll (bits per token)"),
-            ("validations", "nll_loss", "Validation", "nll (bits per token)"),
-            ("validations", "bleu", "Validation", "BLEU (greedy)"),
+            ("epochs", "nll_loss", "Training loss", "nll (bits per token)"),
+            ("validations", "nll_loss", "Validation loss", "nll (bits per token)"),
+            ("validations", "bleu", "Validation BLEU", "BLEU (greedy)"),
         ],
     )
     if figure is None:
         return None
     colors = method_colors(runs)
     for axes in figure.axes:
-        if axes.get_title(loc="left") == "Validation" and "nll" in axes.get_ylabel():
+        if axes.get_title(loc="left") == "Validation loss":
             for run in runs:
                 if run.best_validation:
                     point = run.best_validation["epoch"], run.best_validation["nll_loss"]
@@ -119,7 +119,7 @@ def gradient_norm(runs: Sequence[Run]) -> Optional[Any]:
 
 def perturbation(runs: Sequence[Run]) -> Optional[Any]:
     adversarial = [run for run in runs if any(r.get("adv_loss") or r.get("adv_norm_src") for r in run.log.updates)]
-    return _panels(
+    figure = _panels(
         adversarial,
         "epoch",
         [
@@ -128,6 +128,9 @@ def perturbation(runs: Sequence[Run]) -> Optional[Any]:
             ("updates", "adv_loss", "Regulariser", "divergence"),
         ],
     )
+    for axes in figure.axes if figure is not None else ():
+        axes.set_ylim(0, None)
+    return figure
 
 
 def epoch_cost(runs: Sequence[Run]) -> Optional[Any]:
@@ -169,7 +172,7 @@ def _bars(axes: Any, groups: Dict[Tuple[str, Optional[bool]], List[float]], colo
         times = f"  {medians[key] / base:.2f}×" if base else ""
         axes.text(medians[key], position, f" {medians[key]:.0f} ms{times}", va="center", ha="left", color="#333333")
     axes.set_yticks(range(len(order)), [key[0] + kinds[key[1]] for key in order])
-    axes.set(title="Median", xlabel="ms per update", xlim=(0, 1.35 * max(medians.values())))
+    axes.set(title="Median", xlabel="ms per update", xlim=(0, 1.5 * max(medians.values())))
     axes.grid(axis="y", visible=False)
 
 

@@ -18,6 +18,7 @@ Record = Dict[str, float]
 
 _LINE = re.compile(r"\| INFO \| (\w+) \| (\{.*\})\s*$")
 _CONFIG = re.compile(r"\| INFO \| fairseq_cli\.train \| (\{'_name'.*\})\s*$")
+_RESUMED = re.compile(r"Loaded checkpoint .*\(epoch \d+ @ (\d+) updates\)|No existing checkpoint found")
 _OPTION = re.compile(r"'(\w+)': ('(?:[^'\\]|\\.)*'|[^,{}\[\]()]+)(?=[,}])")
 
 
@@ -54,37 +55,47 @@ class TrainingLog:
         """How many passes over the data *update* amounts to; fractional inside an epoch."""
         import numpy as np
 
-        points = [(0.0, 0.0), *((r["num_updates"], r["epoch"]) for r in self.epochs)]
+        passes = [(r["num_updates"], r["update"]) for r in self.updates if "update" in r]
+        points = sorted([(0.0, 0.0), *passes, *((r["num_updates"], r["epoch"]) for r in self.epochs)])
         return float(np.interp(update, [p[0] for p in points], [p[1] for p in points]))
 
 
 def read_log(path: Path, valid_subset: str = "valid") -> TrainingLog:
     """Parse a log file.
 
-    When the training was resumed, updates after the checkpoint appear twice; the later ones count. Raises
-    ``ValueError`` if the file has no json records at all.
+    When the training was resumed, updates after the checkpoint appear twice and the later ones count; fairseq's
+    clock starts again at 0, here it goes on from the checkpoint. Raises ``ValueError`` if the file has no json
+    records at all.
     """
     log = TrainingLog()
+    wall_before = 0.0  # seconds of training that led to the checkpoint this session started from
     streams = {"train_inner": log.updates, "train": log.epochs, valid_subset: log.validations}
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             config = _CONFIG.search(line)
             if config:
                 log.options = _options(config[1])
+            resumed = _RESUMED.search(line)
+            if resumed:
+                wall_before = _rewind(log, float(resumed[1] or 0))
             match = _LINE.search(line)
             if not match or match[1] not in streams:
                 continue
             record = _record(match[2], prefix=match[1])
-            if record is None:
-                continue
-            if match[1] == "train_inner":
-                for stream in streams.values():
-                    while stream and stream[-1]["num_updates"] >= record["num_updates"]:
-                        stream.pop()
-            streams[match[1]].append(record)
+            if record is not None:
+                if "wall" in record:
+                    record["wall"] += wall_before
+                streams[match[1]].append(record)
     if not (log.updates or log.epochs):
         raise ValueError(f"{path} has no json records of fairseq-train: was it run with --log-format json?")
     return log
+
+
+def _rewind(log: TrainingLog, update: float) -> float:
+    """Forget what came after *update*; the seconds that training had taken until then."""
+    for stream in (log.updates, log.epochs, log.validations):
+        stream[:] = [record for record in stream if record["num_updates"] <= update]
+    return log.wall_at(update) if log.updates or log.epochs else 0.0
 
 
 def _record(text: str, prefix: str) -> Optional[Record]:
