@@ -111,6 +111,16 @@ def test_resume_was_at_stake(tiny_corpus, tmp_path, short_run):
     assert go_on(training, 1).losses[0] != short_run(case).losses[UPDATES // 2]
 
 
+def test_arch_that_refreshes_in_every_epoch_and_keeps_nothing_is_smart(tiny_corpus, tmp_path):
+    def two_epochs(case: str, *options: str) -> List[float]:
+        args = [*default_args(tiny_corpus, tmp_path / case), *method_options(case), *options]
+        first = train(args)
+        return first.losses + go_on(first.training, epoch=2).losses
+
+    arch = two_epochs("arch_label_smoothed", "--cache-interval", "1", "--cache-ema", "0")
+    assert arch == two_epochs("smart_label_smoothed")
+
+
 @pytest.mark.parametrize("case", ["r3f_label_smoothed", "freelb_label_smoothed", "disadv_label_smoothed"])
 def test_gradients_are_clipped_once_for_all_backward_passes(tiny_corpus, tmp_path, case):
     args = [*default_args(tiny_corpus, tmp_path), *method_options(case), *SGD, "--clip-norm", "0.01"]
