@@ -17,7 +17,7 @@ NORM_TOLERANCE = 1e-3  # of the radius; projections are exact to fp32
 
 
 class GenerationWriter:
-    """Averages new perturbations with the parent generation's and writes shards ``<folder>/<prefix>-<seq>.safetensors``."""
+    """Averages new perturbations with the parent generation's and writes ``<folder>/<prefix>-<seq>.safetensors``."""
 
     def __init__(
         self, folder: str, prefix: str, spec: CacheSpec, ema: float, parent: Optional[CacheReader], shard_bytes: int

@@ -17,6 +17,21 @@ from fairseq_adv.perturb import Ball
 logger = logging.getLogger(__name__)
 
 
+def refuse_unknown_samples(task: Any, trainer: Any) -> None:
+    """Raise ``ValueError`` where a sample id would not name one training pair throughout the run."""
+    dataset = trainer.cfg.dataset
+    if task.has_sharded_data(dataset.train_subset):
+        raise ValueError(
+            f"DATA lists several folders ({trainer.cfg.task.data}), one for each epoch: their sample ids collide in the "
+            "cache; give one folder with all data"
+        )
+    if dataset.train_subset in dataset.valid_subset.split(","):
+        raise ValueError(
+            f"--train-subset {dataset.train_subset} is also a --valid-subset: fairseq would hand both one iterator and "
+            "skip the first epoch; give the validation set another name"
+        )
+
+
 def training_fingerprint(task: Any, train_subset: str) -> Dict[str, Any]:
     """Sizes and dictionaries of the training data, as a neighbour file and a cache must have seen them."""
     dataset = task.dataset(train_subset)
@@ -84,6 +99,7 @@ def open_perturbations(
     Every rank calls it. Raises ``ValueError`` for a cache or a neighbour file that does not belong to this
     data set or these options, naming what differs.
     """
+    refuse_unknown_samples(task, trainer)
     fingerprint = training_fingerprint(task, trainer.cfg.dataset.train_subset)
     neighbors = choose_neighbors(cfg, fingerprint)
     directory, run_id = run_identity(trainer.cfg.checkpoint.save_dir)

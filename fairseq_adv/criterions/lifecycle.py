@@ -6,7 +6,10 @@ use, so that a criterion works with fairseq's own ``--task translation`` as with
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Dict, Optional
+
+logger = logging.getLogger(__name__)
 
 STATE_KEY = "fairseq_adv"  # extra_state[<task class>][STATE_KEY] of a checkpoint
 
@@ -69,7 +72,9 @@ def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
 
     def after_load_checkpoint(trainer: Any, extra_state: Optional[Dict[str, Any]], reset: bool) -> None:
         saved = (extra_state or {}).get(cls.__name__, {}).get(STATE_KEY)
-        lifecycle.begin_training(trainer, saved)
+        if reset and saved:
+            logger.info("epochs are counted anew: what the checkpoint knows of perturbations is left behind")
+        lifecycle.begin_training(trainer, None if reset else saved)
 
     for wrapper in (train_step, begin_epoch, get_checkpoint_dict, before_save_checkpoint, after_load_checkpoint):
         setattr(task, wrapper.__name__, wrapper)
