@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 
 class MomentumTeacher:
-    """θ̃ ← β θ̃ + (1 − β) θ, once for each update; the model is to stay near its output (Bregman proximal term)."""
+    """θ̃ ← β θ̃ + (1 − β) θ, once for each update; the model is to stay near its output (Bregman proximal term).
+
+    θ̃ is fp32 even where θ is half precision, in which steps of (1 − β) would round to nothing.
+    """
 
     def __init__(self, momentum: float) -> None:
         self.momentum = momentum
@@ -23,11 +26,11 @@ class MomentumTeacher:
     def follow(self, model: nn.Module, update_num: int) -> None:
         """Move towards *model*, the first time that this *update_num* is seen (an update may be retried)."""
         if not self.parameters:
-            self.parameters = {name: p.detach().clone() for name, p in model.named_parameters()}
+            self.parameters = {name: at_least_fp32(p.detach()).clone() for name, p in model.named_parameters()}
         elif update_num != self._update_num:
             for name, parameter in model.named_parameters():
-                mine = self.parameters[name] = self.parameters[name].to(parameter.device, parameter.dtype)
-                mine.lerp_(parameter.detach(), 1.0 - self.momentum)
+                mine = self.parameters[name] = self.parameters[name].to(parameter.device)
+                mine.lerp_(parameter.detach().to(mine.dtype), 1.0 - self.momentum)
         self._update_num = update_num
 
     @torch.no_grad()
@@ -37,7 +40,7 @@ class MomentumTeacher:
         was_training = {m: m.training for m in model.modules()}
         try:
             for name, parameter in model.named_parameters():
-                parameter.data = self.parameters[name]
+                parameter.data = self.parameters[name].to(parameter.dtype)
             model.eval()
             return run()
         finally:
@@ -45,3 +48,8 @@ class MomentumTeacher:
                 parameter.data = own[name]
             for module, training in was_training.items():
                 module.training = training
+
+
+def at_least_fp32(values: Tensor) -> Tensor:
+    """*values* in fp32, or in fp64 if they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
