@@ -106,10 +106,10 @@ def clean_pairs(source: str, target: str, min_words: int = 3, max_words: int = 4
     if len(lines[0]) != len(lines[1]):
         return
     for pair in zip(*lines):
-        named = name_placeholders(*pair)
+        named = name_placeholders(*(strip_markup(text) for text in pair))
         if named is None:
             continue
-        left, right = (strip_markup(text) for text in named)
+        left, right = named
         if UNWANTED.search(left) or UNWANTED.search(right) or sentence_key(left) == sentence_key(right):
             continue
         if not sentence_key(right) or not min_words <= len(left.split()) <= max_words:
@@ -157,8 +157,7 @@ def split(pairs: Sequence[Pair], train: int, held_out: int, seed: int) -> Dict[s
 
 
 def build_corpus(wheel: Path, languages: Pair, train: int, held_out: int, seed: int) -> Dict[str, List[Pair]]:
-    """Read, clean, deduplicate and split; always prepared from the English side's keys, so that a pair and
-    its reverse hold the same sentences."""
+    """Read, clean, deduplicate and split."""
     tables = read_translations(wheel, languages)
     aligned = ((text, tables[languages[1]].get(path)) for path, text in tables[languages[0]].items())
     pairs = (pair for left, right in aligned if right is not None for pair in clean_pairs(left, right))

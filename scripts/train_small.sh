@@ -54,7 +54,7 @@ fairseq-train "$data" --user-dir "$(fairseq-adv user-dir)" "${objective[@]}" --l
   --encoder-ffn-embed-dim 256 --decoder-ffn-embed-dim 256 --encoder-attention-heads 4 --decoder-attention-heads 4 \
   --share-all-embeddings --dropout 0.3 --weight-decay 0.0001 \
   --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1.0 \
-  --lr 0.001 --lr-scheduler inverse_sqrt --warmup-updates 400 --warmup-init-lr 1e-7 \
+  --lr 0.002 --lr-scheduler inverse_sqrt --warmup-updates 300 --warmup-init-lr 1e-7 \
   --max-tokens 1024 --required-batch-size-multiple 1 --max-epoch "$epochs" --seed "$seed" \
   --save-dir "$run/checkpoints" --no-epoch-checkpoints \
   --log-format json --log-interval 10 --num-workers 0 "${device[@]}" "$@" >>"$run/train.log" 2>&1

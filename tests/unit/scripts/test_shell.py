@@ -1,0 +1,64 @@
+"""The shell scripts: clean by shellcheck where it is installed, and clear about wrong options."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from tests.unit.scripts.loading import SCRIPTS
+
+OWN = ["quickstart.sh", "train_small.sh", "evaluate_run.sh"]
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.parametrize("name", OWN)
+def test_shellcheck_finds_nothing(name: str) -> None:
+    done = subprocess.run(
+        ["shellcheck", "-x", f"scripts/{name}"], cwd=SCRIPTS.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_syntax(name: str) -> None:
+    assert subprocess.run(["bash", "-n", str(SCRIPTS / name)], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pair", "german"], "--pair must look like en-de, got german"),
+        (["--epochs", "0"], "--epochs must be a positive number, got 0"),
+        (["--methods", "plain arch"], "--methods must be a comma list"),
+        (["--seed"], "--seed needs a value"),
+        (["--fast"], "unknown option --fast"),
+    ],
+)
+def test_quickstart_refuses_wrong_options_before_doing_anything(
+    tmp_path: Path, arguments: List[str], message: str
+) -> None:
+    command = ["bash", str(SCRIPTS / "quickstart.sh"), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 2 and message in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_quickstarts_help_is_its_header(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", str(SCRIPTS / "quickstart.sh"), "--help"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "--keep-going" in done.stdout and "set -euo" not in done.stdout
+
+
+def test_training_refuses_a_folder_of_other_settings(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/train.en-de.en.idx").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/settings").write_text("plain 60 1 \n")
+    command = ["bash", str(SCRIPTS / "train_small.sh"), str(tmp_path / "data"), str(tmp_path / "run"), "arch"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "was begun with other settings (plain 60 1 )" in done.stderr
