@@ -62,6 +62,23 @@ def test_radius_zero_with_shared_masks(case, model):
     assert_plain(name, toy_model(model, dropout=0.3), micro_batches(), **options)
 
 
+@pytest.mark.parametrize("passes", ["sequential", "concat"])
+def test_ignored_prefix(passes):
+    """Target words that the loss leaves out do not count in the divergence either."""
+    model, batch = toy_model(), toy_batch()
+    plain = plain_criterion()
+    plain.ignore_prefix_size = 2
+    expected = run_update(plain, model, [batch])
+    options = {"ignore_prefix_size": 2, "adv_passes": passes}
+    silent = run_update(make_criterion("r3f_label_smoothed", r3f_sigma=0.0, **options), model, [batch])
+    assert silent.loss.item() == pytest.approx(expected.loss.item(), rel=1e-6)
+    loud, whole = (
+        run_update(make_criterion("r3f_label_smoothed", r3f_sigma=0.3, **o), model, [batch]).log["adv_loss"]
+        for o in (options, {})
+    )
+    assert 0 < loud < whole
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_disadv_without_radius_is_twice_half_the_plain_gradient(model):
     options = {"disadv_alpha": 0.0, **SHARED}

@@ -15,11 +15,11 @@ EPSILON, ETA = 0.6, 0.3
 DIVERGENCES = {"kl": ref.kl, "sym-kl": ref.symmetric_kl}
 
 
-def worst_case(model, batch, divergence, steps, sides):
+def worst_case(model, batch, divergence, steps, sides, init="uniform", scale=1.0):
     """Algorithm 1 of ARCH, lines 3-7."""
     clean = ref.output(model, batch, {}).detach()
-    start = noise_in_columns("uniform", batch, sides)
-    delta = ref.each_sentence(start, batch, lambda words: ref.of_norm(words, EPSILON))
+    start = noise_in_columns(init, batch, sides)
+    delta = ref.each_sentence(start, batch, lambda words: ref.of_norm(words, scale * EPSILON))
     for _ in range(steps):
         gradient = ref.gradient_at(delta, lambda d: divergence(clean, ref.output(model, batch, d), batch))
         delta = ref.step(delta, gradient, batch, ETA, EPSILON)
@@ -53,6 +53,35 @@ def test_loss_and_gradient_of_one_update(name, kind, detach, sides):
     assert divergence > 1e-3
     assert_matches(update, model, ref.cross_entropy(p, batch) + 0.7 * divergence)
     assert update.log["adv_loss"].item() == pytest.approx(divergence.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(("init", "scale"), [("normal", 1.0), ("uniform", 0.2), ("normal", 0.5)])
+def test_start_of_the_ascent(init, scale):
+    model, batch = toy_model().double(), toy_batch()
+    update = run_update(smart(adv_steps=1, adv_init=init, adv_init_scale=scale), model, [batch])
+    delta = worst_case(model, batch, ref.symmetric_kl, 1, ("src", "tgt"), init, scale)
+    p, q = ref.output(model, batch, {}), ref.output(model, batch, delta)
+    assert_matches(update, model, ref.cross_entropy(p, batch) + ref.symmetric_kl(p, q, batch))
+
+
+def largest_coordinate_climb(words, gradient):
+    """One word-level ℓ∞ step: each word moves by ETA in its steepest coordinate's measure, then is clipped."""
+    moved = words + ETA * gradient / gradient.abs().amax(dim=1, keepdim=True)
+    return moved.clamp(-0.1, 0.1)
+
+
+def test_words_in_the_maximum_norm():
+    """The ball of ARCH's language understanding experiments: each word by itself, coordinate by coordinate."""
+    model, batch = toy_model().double(), toy_batch()
+    options = dict(adv_norm="linf", adv_level="word", adv_steps=2, adv_step_size=ETA, adv_eps=0.1)
+    update = run_update(make_criterion("smart_label_smoothed", **options), model, [batch])
+    clean, start = ref.output(model, batch, {}).detach(), noise_in_columns("uniform", batch)
+    delta = ref.each_sentence(start, batch, lambda words: 0.1 * words / words.abs().amax(dim=1, keepdim=True))
+    for _ in range(2):
+        gradient = ref.gradient_at(delta, lambda d: ref.symmetric_kl(clean, ref.output(model, batch, d), batch))
+        delta = ref.each_sentence(delta, batch, largest_coordinate_climb, gradient)
+    p, q = ref.output(model, batch, {}), ref.output(model, batch, delta)
+    assert_matches(update, model, ref.cross_entropy(p, batch) + ref.symmetric_kl(p, q, batch))
 
 
 def test_the_perturbation_raises_the_divergence():
