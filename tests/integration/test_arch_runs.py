@@ -118,7 +118,8 @@ def test_wrong_options_are_named(tiny_corpus, tmp_path, option, value):
 @pytest.mark.parametrize(
     ("options", "field"),
     [(("--adv-eps", 0.2), "epsilon"), (("--cache-proportion", 0.2), "cache_set"),
-     (("--cache-num-neighbors", 2), "num_neighbors"), (("--cache-dtype", "int8"), "dtype"), (("--encoder-embed-dim", 32, "--decoder-embed-dim", 32), "dim.src")],
+     (("--cache-num-neighbors", 2), "num_neighbors"), (("--cache-dtype", "int8"), "dtype"),
+     (("--encoder-embed-dim", 32, "--decoder-embed-dim", 32), "dim.src")],
 )  # fmt: skip
 def test_cache_of_another_configuration_is_refused_with_the_field(tiny_corpus, tmp_path, options, field):
     shared = ("--cache-dir", tmp_path / "cache")
