@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List
 import pytest
 import torch
 
-from tests.integration.running import build_trainer, default_args, epoch_batches, save_checkpoint
+from tests.integration.running import build_trainer, default_args, save_checkpoint
 from tests.integration.training import (
     ARCHITECTURES,
     CASES,
@@ -47,14 +47,22 @@ def short_run(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
     return run
 
 
-@pytest.mark.parametrize("case", METHODS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_trains_every_kind_of_model(tiny_corpus, tmp_path, architecture, case):
-    def start(name: str) -> Trained:
-        args = architecture_options(tiny_corpus, tmp_path / name, architecture)
+@pytest.fixture(scope="module")
+def start_of(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Trained]:
+    """(architecture, criterion) -> its first two updates."""
+
+    @functools.cache
+    def start(architecture: str, name: str) -> Trained:
+        args = architecture_options(tiny_corpus, tmp_path_factory.mktemp("start"), architecture)
         return train([*args, *method_options(name)], updates=2)
 
-    ours, plain = start(case), start(PLAIN)
+    return start
+
+
+@pytest.mark.parametrize("case", METHODS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_trains_every_kind_of_model(start_of, architecture, case):
+    ours, plain = start_of(architecture, case), start_of(architecture, PLAIN)
     assert all(math.isfinite(loss) for loss in ours.losses)
     assert [int(log["adv_nonfinite"]) for log in ours.logs] == [0, 0]
     assert ours.losses != plain.losses
@@ -188,8 +196,7 @@ def on_two_ranks(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.mark.parametrize("case", CASES)
 def test_two_ranks_equal_one_with_the_same_global_batch(tiny_corpus, tmp_path, on_two_ranks, case):
     """Batches are dealt in turn; the last update's second batch is a dummy one on rank 1."""
-    training = build_trainer([*default_args(tiny_corpus, tmp_path), *method_options(case), *SGD, "--update-freq", "2"])
-    assert sum(len(group) for group in epoch_batches(training.trainer, 1)) % 2 == 1
-    one = train([*default_args(tiny_corpus, tmp_path / "one"), *method_options(case), *SGD, "--update-freq", "2"])
+    one = train([*default_args(tiny_corpus, tmp_path), *method_options(case), *SGD, "--update-freq", "2"])
+    assert len(one.training.trainer.epoch_itr) % 2 == 1
     for backend in DDP_BACKENDS:
         assert_same_training(on_two_ranks[case, backend], outcome(one))
