@@ -89,7 +89,13 @@ def test_agrees_with_sacrebleus_command_to_the_last_digit(generated: Path) -> No
 def test_tokenised_bleu_is_that_of_fairseq_score(generated: Path) -> None:
     result = score(generated)
     folder = generated.parent / "scored"
-    command = ["fairseq-score", "--sys", str(folder / "test.tok.hyp"), "--ref", str(folder / "test.tok.ref")]
+    command = [
+        str(Path(sys.executable).parent / "fairseq-score"),
+        "--sys",
+        str(folder / "test.tok.hyp"),
+        "--ref",
+        str(folder / "test.tok.ref"),
+    ]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert f"BLEU4 = {result['tokenized_bleu']:.2f}," in printed
     assert abs(result["tokenized_bleu"] - result["bleu"]) > 0.01
