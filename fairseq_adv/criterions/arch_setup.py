@@ -22,8 +22,8 @@ def refuse_unknown_samples(task: Any, trainer: Any) -> None:
     dataset = trainer.cfg.dataset
     if task.has_sharded_data(dataset.train_subset):
         raise ValueError(
-            f"DATA lists several folders ({trainer.cfg.task.data}), one for each epoch: their sample ids collide in the "
-            "cache; give one folder with all data"
+            f"DATA lists several folders ({trainer.cfg.task.data}), one for each epoch: their sample ids collide in "
+            "the cache; give one folder with all data"
         )
     if dataset.train_subset in dataset.valid_subset.split(","):
         raise ValueError(
