@@ -2,7 +2,7 @@
 """How large should a perturbation be, when should it start, and how much of the gain is dropout?
 
     bash scripts/quickstart.sh                      # prepares the data (and trains plain and ARCH once)
-    python scripts/eps_sweep.py --work-dir work/en-de-2500 --epochs 60 --jobs 2
+    python scripts/eps_sweep.py --work-dir work/en-de-2500 --epochs 40 --jobs 2
 
 trains ARCH for each radius ε (0, 0.1, 0.3, 1, 2) × started at once or after plain training has settled
 (``--adv-start-update``) × outer dropout masks fresh or shared, and plain once. With fresh masks ε = 0 is pure
@@ -122,7 +122,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument("--starts", type=int, nargs="+", default=[0, 1000], help="first updates (default: 0 1000)")
     parser.add_argument("--masks", nargs="+", choices=["fresh", "shared"], default=["fresh", "shared"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="seeds (default: 1)")
-    parser.add_argument("--epochs", type=int, default=60, help="epochs of each run (default: 60)")
+    parser.add_argument("--epochs", type=int, default=40, help="epochs of each run (default: 40)")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, one core each (default: 1)")
     args = parser.parse_args(argv)
     args.data, args.output = args.work_dir / "bin", args.work_dir / f"sweep-epochs{args.epochs}"

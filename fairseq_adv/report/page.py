@@ -90,7 +90,8 @@ def _html_table(rows: Sequence[Row]) -> str:
 def _signatures(runs: Sequence[Run]) -> str:
     found = {str(run.score[key]) for run in runs for key in ("bleu_signature", "chrf_signature") if key in run.score}
     note = (
-        "Valid nll in bits per token at the best checkpoint. Mean ± standard deviation where there are several seeds."
+        "Valid nll in bits per token at the best checkpoint; time per epoch. "
+        "Mean ± standard deviation where there are several seeds."
     )
     lines = "".join(f"<br><code>{html.escape(signature)}</code>" for signature in sorted(found))
     return f'<p class=note style="margin-top:1rem">{note}{lines}</p>'

@@ -38,6 +38,12 @@ class Run:
         """Duration of the whole training, validations included, interruptions left out."""
         return max((r["wall"] for r in [*self.log.updates, *self.log.epochs] if "wall" in r), default=math.nan)
 
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Mean wall time of the epochs that were finished, validations included."""
+        finished = [r for r in self.log.epochs if "wall" in r]
+        return finished[-1]["wall"] / finished[-1]["epoch"] if finished else math.nan
+
 
 @dataclass(frozen=True)
 class EpochCost:

@@ -60,7 +60,7 @@ class Row:
     method: str
     seeds: List[int]
     cells: Dict[str, Cell]
-    relative_time: float  # wall time / the baseline's wall time
+    relative_time: float  # wall time of an epoch / that of the baseline's
 
 
 def result_rows(runs: Sequence[Run]) -> List[Row]:
@@ -68,7 +68,7 @@ def result_rows(runs: Sequence[Run]) -> List[Row]:
     methods = list(dict.fromkeys(run.method for run in runs))
     baseline = baseline_of(methods)
     methods.sort(key=lambda method: method != baseline)
-    times = {method: _cell([r.wall_seconds for r in runs if r.method == method]).mean for method in methods}
+    times = {method: _cell([r.seconds_per_epoch for r in runs if r.method == method]).mean for method in methods}
     rows = []
     for method in methods:
         mine = [run for run in runs if run.method == method]

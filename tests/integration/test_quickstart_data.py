@@ -111,11 +111,13 @@ def trained(finished: Quickstart) -> Path:
 def test_reranking_gives_what_a_search_with_that_penalty_gives(finished: Quickstart, trained: Path) -> None:
     hypotheses = {}
     for lenpen in ("0.0", "3.0"):
-        words = f"{command_path('fairseq-generate')} {finished.data / 'bin'} --user-dir {USER_DIR} --gen-subset test --cpu --beam 5"
+        words = (
+            f"{command_path('fairseq-generate')} {finished.data / 'bin'} --user-dir {USER_DIR} --gen-subset test --cpu"
+        )
         words += (
             f" --path {trained / 'checkpoints/checkpoint_last.pt'} --lenpen {lenpen} --max-len-a 1.5 --max-len-b 20"
         )
-        words += " --remove-bpe sentencepiece --max-tokens 4096 --required-batch-size-multiple 1"
+        words += " --beam 5 --remove-bpe sentencepiece --max-tokens 4096 --required-batch-size-multiple 1"
         searched = subprocess.run(words.split(), capture_output=True, text=True, check=True).stdout.splitlines()
         direct = {int(line[2:].split("\t")[0]): line.split("\t")[2] for line in searched if line[:2] == "D-"}
         script = [sys.executable, str(ROOT / "scripts/score_bleu.py"), str(trained / "generate-test.out")]
