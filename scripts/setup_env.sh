@@ -25,7 +25,7 @@ setup_env() {
   fi
   _setup_env_say "installing fairseq-adv[$extras] into $VIRTUAL_ENV"
   _setup_env_torch && _setup_env_fairseq "$extras" \
-    && _setup_env_pip --editable "$SETUP_ENV_ROOT[$extras]" || return 1
+    && _setup_env_pip --editable "${SETUP_ENV_ROOT}[$extras]" || return 1
   if [ "$(head -n 1 "$stamp" 2>/dev/null)" != "$state" ]; then
     echo "$state" >"$stamp"
   fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train one small Transformer (2 + 2 layers, d = 128), plain or with an adversarial criterion.
 #
-#   bash scripts/train_small.sh DATA RUN METHOD [--epochs 40] [--seed 1] [-- MORE FAIRSEQ-TRAIN OPTIONS]
+#   bash scripts/train_small.sh DATA RUN METHOD [--epochs 60] [--seed 1] [-- MORE FAIRSEQ-TRAIN OPTIONS]
 #
 # DATA    folder that fairseq-preprocess wrote        RUN  folder for train.log, checkpoints/ and run.json
 # METHOD  plain, or the name of a criterion of this project without its ending _label_smoothed, such as arch
@@ -16,7 +16,7 @@ fail() { echo "train_small.sh: $*" >&2; exit 2; }
 if [ $# -lt 3 ]; then usage >&2; exit 2; fi
 data=$1 run=$2 method=$3
 shift 3
-epochs=40 seed=1
+epochs=60 seed=1
 while [ $# -gt 0 ]; do
   case $1 in
     --epochs) epochs=${2:?--epochs needs a number}; shift 2 ;;
