@@ -13,7 +13,8 @@ cd "$(dirname "$0")/.."
 setup_env fairseq,knn,bert,report,dev
 
 # Optimizers to compare ours with; what they ask for besides torch (torchvision) is not needed for that.
-python -c 'import timm, pytorch_optimizer' 2>/dev/null || python -m pip install -qq --no-deps timm pytorch-optimizer
+python -c 'import sys, importlib.util as u; sys.exit(not (u.find_spec("timm") and u.find_spec("pytorch_optimizer")))' \
+  || python -m pip install -qq --no-deps timm pytorch-optimizer
 
 # One thread for each of two processes: small tensors gain nothing from more, and sums are then reproducible.
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
