@@ -53,16 +53,25 @@ class TorchComm:
         self._dist.barrier(group=self._group)
 
 
+class CacheError(OSError, ValueError):
+    """What went wrong on some rank, raised with the same text on all of them."""
+
+
 def together(comm: Comm, rank: int, action: Callable[[], T], what: str) -> List[T]:
-    """Run *action* on every rank and return all results; if it fails on any rank, every rank raises the same error."""
+    """Run *action* on every rank and return all results; if it fails on any, all raise :class:`CacheError`.
+
+    Whatever *action* raises counts as failure: a rank that went its own way would leave the others waiting.
+    """
     result: Any = None
-    failure = None
+    cause = failure = None
     try:
         result = action()
-    except (OSError, ValueError) as error:
-        failure = f"rank {rank}: {error}"
+    except Exception as error:
+        cause, expected = error, isinstance(error, (OSError, ValueError))
+        failure = str(error) if expected else f"{type(error).__name__}: {error}"
     gathered = comm.all_gather_object((result, failure))
-    failures = [message for _, message in gathered if message]
+    failures = [f"rank {other}: {message}" for other, (_, message) in enumerate(gathered) if message is not None]
     if failures:
-        raise OSError(f"{what} failed on {len(failures)} of {len(gathered)} ranks: {'; '.join(failures)}")
+        count = f" on {len(failures)} of {len(gathered)} ranks" if len(gathered) > 1 else ""
+        raise CacheError(f"{what} failed{count}: {'; '.join(failures)}") from cause
     return [value for value, _ in gathered]

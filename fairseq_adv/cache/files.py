@@ -1,19 +1,25 @@
 """Every call of the cache to the file system, in one place: durable writes, exact reads, bounded retries.
 
-Tests replace the functions of ``Files`` to inject faults; a shared file system may answer ENOENT or ESTALE
+Tests replace the methods of ``Files`` to inject faults; a shared file system may answer ENOENT or ESTALE
 for a while after another node wrote a file, so readers retry with a bound.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import time
+import uuid
 import zlib
-from typing import Callable, TypeVar
+from contextlib import suppress
+from typing import Callable, TypeVar, Union
 
 T = TypeVar("T")
 RETRY_ERRORS = (errno.ENOENT, errno.ESTALE)
+CHUNK = 16 << 20
+
+logger = logging.getLogger(__name__)
 
 
 class Files:
@@ -21,7 +27,7 @@ class Files:
 
     retry_seconds = 120.0
 
-    def write(self, fd: int, data: bytes) -> int:
+    def write(self, fd: int, data: Union[bytes, memoryview]) -> int:
         return os.write(fd, data)
 
     def fsync(self, fd: int) -> None:
@@ -30,67 +36,102 @@ class Files:
     def rename(self, source: str, target: str) -> None:
         os.rename(source, target)
 
+    def link(self, source: str, target: str) -> None:
+        os.link(source, target)
+
     def open(self, path: str, flags: int, mode: int = 0o666) -> int:
         return os.open(path, flags, mode)
 
-    def pread(self, fd: int, size: int, offset: int) -> bytes:
-        return os.pread(fd, size, offset)
+    def preadv(self, fd: int, buffer: memoryview, offset: int) -> int:
+        return os.preadv(fd, [buffer], offset)
 
     def write_durably(self, path: str, data: bytes) -> None:
         """Write *data* to *path* so that after a crash there is the whole file or none: tmp, fsync, rename, fsync."""
-        directory, temporary = os.path.dirname(path), f"{path}.tmp-{os.getpid()}"
-        fd = self.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        temporary = self.write_temporary(path, data)
+        try:
+            self.rename(temporary, path)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        self.sync_directory(os.path.dirname(path))
+
+    def write_temporary(self, path: str, data: bytes) -> str:
+        """Write *data*, durably, to a new file beside *path*; its name. Nothing stays behind on an error."""
+        temporary = f"{path}.tmp-{uuid.uuid4().hex[:8]}"
+        fd = self.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
             view = memoryview(data)
             while view:
-                view = view[self.write(fd, bytes(view[: 1 << 24])) :]
+                view = view[self.write(fd, view[:CHUNK]) :]
             self.fsync(fd)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
         finally:
             os.close(fd)
-        self.rename(temporary, path)
-        fd = self.open(directory, os.O_RDONLY)
+        return temporary
+
+    def sync_directory(self, path: str) -> None:
+        """Make renames inside *path* survive a crash."""
+        fd = self.open(path, os.O_RDONLY)
         try:
             self.fsync(fd)
         finally:
             os.close(fd)
 
-    def read_exactly(self, fd: int, size: int, offset: int, what: str) -> bytes:
-        """*size* bytes at *offset*; raises ``ValueError`` naming *what* if the file is shorter."""
-        parts, done = [], 0
+    def read_into(self, fd: int, buffer: memoryview, offset: int, what: str) -> None:
+        """Fill *buffer* from *offset* on; raises ``ValueError`` naming *what* if the file is shorter."""
+        done, size = 0, len(buffer)
         while done < size:
-
-            def read(left: int = size - done, at: int = offset + done) -> bytes:
-                return self.pread(fd, left, at)
-
-            part = self.retrying(read, what)
-            if not part:
+            rest, at = buffer[done:], offset + done
+            try:
+                count = self.preadv(fd, rest, at)
+            except OSError as error:
+                if error.errno not in RETRY_ERRORS:
+                    raise
+                count = self.retrying(lambda rest=rest, at=at: self.preadv(fd, rest, at), what)  # type: ignore[misc]
+            if count == 0:
                 raise ValueError(f"{what} is truncated: {size} bytes expected at offset {offset}, {done} there")
-            parts.append(part)
-            done += len(part)
-        return b"".join(parts)
+            done += count
+
+    def read_exactly(self, fd: int, size: int, offset: int, what: str) -> bytearray:
+        """*size* bytes at *offset*; raises ``ValueError`` naming *what* if the file is shorter."""
+        data = bytearray(size)
+        self.read_into(fd, memoryview(data), offset, what)
+        return data
+
+    def open_to_read(self, path: str) -> int:
+        """A descriptor of *path*, which another node may have written a moment ago."""
+        return self.retrying(lambda: self.open(path, os.O_RDONLY), path)
 
     def retrying(self, action: Callable[[], T], what: str) -> T:
         """*action*'s result; ENOENT and ESTALE are retried for ``retry_seconds``, then raised with *what*."""
         deadline, pause = time.monotonic() + self.retry_seconds, 0.05
+        told = False
         while True:
             try:
                 return action()
             except OSError as error:
                 if error.errno not in RETRY_ERRORS:
                     raise
+                reason = os.strerror(error.errno or 0)
                 if time.monotonic() >= deadline:
                     raise OSError(
                         error.errno,
-                        f"{what}: {os.strerror(error.errno or 0)}, for {self.retry_seconds:g} s; is the "
-                        "cache directory mounted on this node?",
+                        f"{what}: {reason}, for {self.retry_seconds:g} s; is the cache directory mounted on this node?",
                     ) from error
-                time.sleep(pause)
+                if not told and pause > 1:
+                    logger.warning("waiting up to %g s for %s (%s)", self.retry_seconds, what, reason)
+                    told = True
+                time.sleep(min(pause, self.retry_seconds))
                 pause = min(2 * pause, 2.0)
 
 
 files = Files()
 
 
-def crc32(data: bytes) -> int:
-    """zlib's CRC-32 as an unsigned integer."""
-    return zlib.crc32(data) & 0xFFFFFFFF
+def crc32(data: Union[bytes, bytearray, memoryview], start: int = 0) -> int:
+    """zlib's CRC-32 as an unsigned integer, continuing from that of earlier bytes, *start*."""
+    return zlib.crc32(data, start) & 0xFFFFFFFF

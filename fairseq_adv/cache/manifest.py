@@ -73,8 +73,8 @@ def write_current(directory: str, manifest: Manifest) -> None:
 
 def read_file(path: str) -> bytes:
     """All of a small file."""
-    fd = files.retrying(lambda: files.open(path, os.O_RDONLY), path)
+    fd = files.open_to_read(path)
     try:
-        return files.read_exactly(fd, os.fstat(fd).st_size, 0, path)
+        return bytes(files.read_exactly(fd, os.fstat(fd).st_size, 0, path))
     finally:
         os.close(fd)

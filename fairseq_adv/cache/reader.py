@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import OrderedDict
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
@@ -11,11 +12,12 @@ import torch
 from torch import Tensor
 
 from fairseq_adv.cache.files import files
-from fairseq_adv.cache.manifest import Manifest, read_current, read_manifest
-from fairseq_adv.cache.shard import ShardReader
+from fairseq_adv.cache.manifest import MANIFEST, Manifest, read_current, read_manifest
+from fairseq_adv.cache.shard import ShardReader, decode_rows
 
 MAX_DESCRIPTORS = 64
 IdList = Union[Sequence[int], np.ndarray]
+_TORCH = {np.dtype(np.float32): torch.float32, np.dtype(np.float16): torch.float16, np.dtype(np.int8): torch.int8}
 
 
 def open_cache(directory: Union[str, os.PathLike], generation: Optional[int] = None) -> CacheReader:
@@ -25,26 +27,31 @@ def open_cache(directory: Union[str, os.PathLike], generation: Optional[int] = N
     >>> reader.read([4, 17], "src")                                 # doctest: +SKIP
     [tensor of len_4 x D, tensor of len_17 x D]
 
-    Raises ``FileNotFoundError`` if there is no such directory or generation, ``ValueError`` for a damaged one.
+    If a run was resumed from an older checkpoint, a number may belong to several generations: the current one goes
+    first, then the latest. Raises ``FileNotFoundError`` if there is no such directory or generation, ``ValueError``
+    for a damaged one.
     """
     directory = os.fspath(directory)
     if not os.path.isdir(directory):
         raise FileNotFoundError(f"{directory} is not a cache directory")
-    if generation is not None:
-        for name in sorted(os.listdir(directory)):
-            if name.startswith(f"gen-{generation:06d}-") and os.path.exists(
-                os.path.join(directory, name, "MANIFEST.json")
-            ):
-                return CacheReader(directory, read_manifest(directory, name))
-        raise FileNotFoundError(f"{directory} holds no committed generation {generation}")
     current = read_current(directory)
+    if generation is not None and (current is None or current["generation"] != generation):
+        manifests = [
+            os.path.join(directory, name, MANIFEST)
+            for name in os.listdir(directory)
+            if name.startswith(f"gen-{generation:06d}-")
+        ]
+        committed = sorted(filter(os.path.exists, manifests), key=os.path.getmtime)
+        if not committed:
+            raise FileNotFoundError(f"{directory} holds no committed generation {generation}")
+        return CacheReader(directory, read_manifest(directory, os.path.basename(os.path.dirname(committed[-1]))))
     if current is None:
         raise FileNotFoundError(f"{directory} holds no committed generation: its first refresh has not ended")
     return CacheReader(directory, read_manifest(directory, current["name"], current["manifest_crc32"]))
 
 
 class CacheReader:
-    """Random access to one generation; safe to hand to forked and spawned workers.
+    """Random access to one generation; safe to hand to forked and spawned workers (not to several threads).
 
     ``manifest`` describes the generation, ``sides`` is a subset of ``("src", "tgt")``, ``ids`` (int64, ascending)
     are the cached samples. Every record is checked against its CRC when it is read.
@@ -53,28 +60,29 @@ class CacheReader:
     def __init__(self, directory: str, manifest: Manifest) -> None:
         self.directory, self.manifest = directory, manifest
         self.sides = tuple(manifest.sides)
-        self._shards = [
+        self.shards = [
             ShardReader(os.path.join(directory, manifest.name, entry["name"]), entry, manifest.epsilon)
             for entry in manifest.shards
         ]
         self._descriptors: OrderedDict[int, int] = OrderedDict()
-        self._pid = os.getpid()
-        for number, shard in enumerate(self._shards):
-            shard.load_index(self._descriptor(number))
+        try:
+            for number, shard in enumerate(self.shards):
+                shard.load_index(self._descriptor(number))
+        except BaseException:
+            self.close()
+            raise
         self._build_index()
 
     def _build_index(self) -> None:
-        ids = [shard.ids for shard in self._shards]
-        where = [np.full(len(x), number, dtype=np.int32) for number, x in enumerate(ids)]
-        rows = [np.arange(len(x), dtype=np.int32) for x in ids]
-        all_ids = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int64)
+        counts = [len(shard.ids) for shard in self.shards]
+        ids = np.concatenate([np.zeros(0, dtype=np.int64), *(shard.ids for shard in self.shards)])
         # a record written twice within a refresh counts in its last version, which stands further back
-        order = np.argsort(all_ids, kind="stable")
-        last = np.append(all_ids[order][1:] != all_ids[order][:-1], True) if len(order) else np.zeros(0, dtype=bool)
-        keep = order[last]
-        self.ids = all_ids[keep]
-        self._where = np.concatenate(where)[keep] if ids else np.zeros(0, dtype=np.int32)
-        self._rows = np.concatenate(rows)[keep] if ids else np.zeros(0, dtype=np.int32)
+        order = np.argsort(ids, kind="stable")
+        keep = order[np.append(ids[order][1:] != ids[order][:-1], True)] if len(order) else order
+        self.ids = ids[keep]
+        self._where = np.repeat(np.arange(len(counts), dtype=np.int32), counts)[keep]
+        rows = [np.arange(count, dtype=np.int32) for count in counts]
+        self._rows = np.concatenate([np.zeros(0, dtype=np.int32), *rows])[keep]
 
     def contains(self, ids: IdList) -> np.ndarray:
         """Whether each of *ids* is cached: ``n`` (bool)."""
@@ -89,54 +97,77 @@ class CacheReader:
 
         Raises ``ValueError`` for a side or samples that are not cached and for a damaged record.
         """
-        places = self._places(ids, side)
-        return [
-            torch.from_numpy(self._shards[w].read(self._descriptor(w), r, side))
-            for w, r in zip(self._where[places].tolist(), self._rows[places].tolist())
-        ]
+        pairs = self._pairs(ids, side)
+        if not pairs:
+            return []
+        dtype, dim = self.shards[pairs[0][0]].layout(side)
+        lengths = [self.shards[w].lengths_at(r, side) for w, r in pairs]
+        stored = torch.empty(sum(lengths), dim, dtype=_TORCH[dtype])
+        scale = torch.empty(len(stored) if stored.dtype == torch.int8 else 0)
+        rows, scales = _bytes_of(stored), _bytes_of(scale)
+        width, done = dim * dtype.itemsize, 0
+        for (where, row), length in zip(pairs, lengths):
+            end, shard = done + length, self.shards[where]
+            shard.read_rows(
+                self._descriptor(where), row, side, rows[done * width : end * width], scales[4 * done : 4 * end]
+            )
+            done = end
+        return list(decode_rows(stored, scale, self.manifest.epsilon).split(lengths))
 
     def read_means(self, ids: IdList, side: str) -> Tuple[Tensor, Tensor]:
         """The mean over tokens of each sample's δ, ``n x D``, and its ℓ2 norm over tokens × D, ``n``; both fp32."""
-        places = self._places(ids, side)
-        pairs = list(zip(self._where[places].tolist(), self._rows[places].tolist()))
-        means = [self._shards[w].read_mean(self._descriptor(w), r, side) for w, r in pairs]
-        norms = [self._shards[w].norm(r, side) for w, r in pairs]
-        dim = int(self.manifest.fields.get(f"dim.{side}", 0))
-        stacked = np.stack(means) if means else np.zeros((0, dim), dtype=np.float32)
-        return torch.from_numpy(stacked), torch.tensor(norms, dtype=torch.float32)
+        pairs = self._pairs(ids, side)
+        dim = self.shards[pairs[0][0]].layout(side)[1] if pairs else int(self.manifest.fields.get(f"dim.{side}", 0))
+        means, norms = torch.empty(len(pairs), dim), np.empty(len(pairs), dtype=np.float32)
+        data = _bytes_of(means)
+        for number, (where, row) in enumerate(pairs):
+            shard = self.shards[where]
+            shard.read_mean(self._descriptor(where), row, side, data[4 * dim * number : 4 * dim * (number + 1)])
+            norms[number] = shard.norms(side)[row]
+        return means, torch.from_numpy(norms)
 
-    def update_nums(self, ids: Sequence[int]) -> List[int]:
+    def update_nums(self, ids: IdList) -> List[int]:
         """The update in which each sample's perturbation was last written."""
-        places = self._places(ids, self.sides[0])
-        return [int(self._shards[w].updates()[r]) for w, r in zip(self._where[places], self._rows[places])]
+        return [int(self.shards[w].updates()[r]) for w, r in self._pairs(ids, self.sides[0])]
 
-    def _places(self, ids: IdList, side: str) -> np.ndarray:
+    def _pairs(self, ids: IdList, side: str) -> List[Tuple[int, int]]:
+        """Shard and position in it of each sample."""
         if side not in self.sides:
             raise ValueError(f"side {side!r} is not cached in {self.directory}: it holds {', '.join(self.sides)}")
         wanted = np.asarray(ids, dtype=np.int64)
         missing = wanted[~self.contains(wanted)]
         if len(missing):
             raise ValueError(f"samples {missing[:10].tolist()} are not cached in {self.directory}")
-        return np.searchsorted(self.ids, wanted)
+        places = np.searchsorted(self.ids, wanted)
+        return list(zip(self._where[places].tolist(), self._rows[places].tolist()))
 
     def _descriptor(self, number: int) -> int:
-        if self._pid != os.getpid():  # a forked child opens its own
-            self._descriptors, self._pid = OrderedDict(), os.getpid()
         fd = self._descriptors.get(number)
         if fd is None:
             while len(self._descriptors) >= MAX_DESCRIPTORS:
                 os.close(self._descriptors.popitem(last=False)[1])
-            path = self._shards[number].path
-            fd = files.retrying(lambda: files.open(path, os.O_RDONLY), path)
-            self._descriptors[number] = fd
+            fd = self._descriptors[number] = self._open(self.shards[number].path)
         self._descriptors.move_to_end(number)
         return fd
+
+    def _open(self, path: str) -> int:
+        try:
+            return files.open_to_read(path)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._descriptors:
+                raise
+            self.close()  # the process may open fewer files than we would like to keep
+            return files.open_to_read(path)
 
     def __getstate__(self) -> Dict[str, Any]:
         return {**self.__dict__, "_descriptors": OrderedDict()}
 
     def close(self) -> None:
         """Close all descriptors; reading again opens them again."""
-        if self._pid == os.getpid():
-            while self._descriptors:
-                os.close(self._descriptors.popitem()[1])
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """The memory of *tensor*, to be filled."""
+    return tensor.numpy().reshape(-1).view(np.uint8).data

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -40,14 +40,12 @@ def encode_rows(rows: Tensor, epsilon: float, dtype: str) -> Tuple[Tensor, Tenso
     return scaled.to(torch.float16 if dtype == "fp16" else torch.float32), torch.zeros(0)
 
 
-def decode_rows(stored: np.ndarray, scale: np.ndarray, epsilon: float) -> np.ndarray:
+def decode_rows(stored: Tensor, scale: Tensor, epsilon: float) -> Tensor:
     """The δ (fp32) that :func:`encode_rows` stored."""
-    rows = stored.astype(np.float32)
-    if stored.dtype == np.int8:
-        rows *= scale[:, None]
-    if epsilon > 0:
-        rows *= np.float32(epsilon)
-    return rows
+    rows = stored.float()
+    if stored.dtype == torch.int8:
+        rows *= scale.unsqueeze(1)
+    return rows.mul_(epsilon) if epsilon > 0 else rows
 
 
 def build_shard(
@@ -59,24 +57,27 @@ def build_shard(
         "update": torch.tensor([r.update for r in records], dtype=torch.int64),
     }
     for side in sides:
-        rows = [r.sides[side].float() for r in records]
-        lengths = torch.tensor([0] + [len(x) for x in rows], dtype=torch.int64)
-        tensors[f"{side}_off"] = lengths.cumsum(0)
-        stored, scale = encode_rows(torch.cat(rows), epsilon, dtype)
-        tensors[side] = stored.contiguous()
-        if dtype == "int8":
-            tensors[f"{side}_scale"] = scale.contiguous()
-        means = torch.stack([x.mean(dim=0) if len(x) else x.new_zeros(x.size(1)) for x in rows])
-        tensors[f"{side}_mean"] = means.contiguous()
-        tensors[f"{side}_norm"] = torch.stack([x.norm() for x in rows])
-        offsets = tensors[f"{side}_off"].tolist()
-        crcs = []
-        for start, end in zip(offsets, offsets[1:]):
-            data = stored[start:end].numpy().tobytes()
-            crcs.append(crc32(data + (scale[start:end].numpy().tobytes() if dtype == "int8" else b"")))
-        tensors[f"{side}_crc"] = torch.tensor(crcs, dtype=torch.int64)
-        tensors[f"{side}_mean_crc"] = torch.tensor([crc32(m.numpy().tobytes()) for m in means], dtype=torch.int64)
+        tensors.update(_side_tensors([r.sides[side].float() for r in records], side, epsilon, dtype))
     return save(tensors, metadata=dict(meta))
+
+
+def _side_tensors(rows: List[Tensor], side: str, epsilon: float, dtype: str) -> Dict[str, Tensor]:
+    offsets = torch.tensor([0] + [len(x) for x in rows], dtype=torch.int64).cumsum(0)
+    stored, scale = encode_rows(torch.cat(rows), epsilon, dtype)
+    means = torch.stack([x.mean(dim=0) if len(x) else x.new_zeros(x.size(1)) for x in rows])
+    crcs = []
+    for start, end in zip(offsets.tolist(), offsets.tolist()[1:]):
+        crc = crc32(stored[start:end].numpy().tobytes())
+        crcs.append(crc32(scale[start:end].numpy().tobytes(), crc) if dtype == "int8" else crc)
+    tensors = {
+        side: stored.contiguous(),
+        f"{side}_off": offsets,
+        f"{side}_mean": means,
+        f"{side}_norm": torch.stack([x.norm() for x in rows]),
+        f"{side}_crc": torch.tensor(crcs, dtype=torch.int64),
+        f"{side}_mean_crc": torch.tensor([crc32(mean.numpy().tobytes()) for mean in means], dtype=torch.int64),
+    }
+    return {**tensors, f"{side}_scale": scale.contiguous()} if dtype == "int8" else tensors
 
 
 def index_crc(data: bytes) -> int:
@@ -97,13 +98,13 @@ def _index_names(header: Mapping[str, Any]) -> List[str]:
 
 @dataclass
 class ShardReader:
-    """Random access to the records of one shard; the descriptor is opened on first use in each process."""
+    """Header and index of one shard; reads records with a descriptor that its caller owns."""
 
     path: str
     entry: Mapping[str, Any]  # name, size, crc32, index_crc32, n: as in the manifest
     epsilon: float
-    _header: Dict[str, Any] = field(default_factory=dict, repr=False)
     _index: Dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    _places: Dict[str, Tuple[int, np.dtype, int]] = field(default_factory=dict, repr=False)  # offset, dtype, columns
 
     def load_index(self, fd: int) -> None:
         """Read and check header and index; raises ``ValueError`` naming the shard if they are damaged."""
@@ -112,30 +113,31 @@ class ShardReader:
             raise ValueError(
                 f"shard {self.path} has {size} bytes, its manifest says {self.entry['size']}: it is damaged"
             )
-        length = files.read_exactly(fd, 8, 0, self.path)
-        header_end = 8 + int.from_bytes(length, "little")
-        if header_end > size:
-            raise ValueError(f"shard {self.path} has a damaged header")
-        raw = files.read_exactly(fd, header_end - 8, 8, self.path)
-        crc = crc32(length + raw)
         try:
-            header = json.loads(raw)
-            names = sorted(_index_names(header))
-            index = {}
-            for name in names:
+            header, header_end, crc = self._read_header(fd, size)
+            for name in sorted(_index_names(header)):
                 start, end = header[name]["data_offsets"]
                 data = files.read_exactly(fd, end - start, header_end + start, self.path)
                 crc = crc32(crc.to_bytes(4, "little") + data)
-                index[name] = np.frombuffer(data, dtype=_NUMPY[header[name]["dtype"]])
-        except (ValueError, KeyError, TypeError) as error:
+                values = np.frombuffer(data, dtype=_NUMPY[header[name]["dtype"]])
+                self._index[name] = values.astype(np.uint32) if name.endswith("_crc") else values
+        except (ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
             raise ValueError(f"shard {self.path} has a damaged header or index: {error}") from error
         if crc != self.entry["index_crc32"]:
             raise ValueError(f"shard {self.path} has a damaged header or index: checksum differs")
-        self._header, self._index = {**header, "__end__": header_end}, index
+        for name, info in header.items():
+            if name not in self._index and name != "__metadata__":
+                columns = int(np.prod(info["shape"][1:], dtype=np.int64))
+                self._places[name] = header_end + info["data_offsets"][0], np.dtype(_NUMPY[info["dtype"]]), columns
 
-    @property
-    def loaded(self) -> bool:
-        return bool(self._header)
+    def _read_header(self, fd: int, size: int) -> Tuple[Dict[str, Any], int, int]:
+        """The parsed header, the offset behind it and its CRC."""
+        length = files.read_exactly(fd, 8, 0, self.path)
+        header_end = 8 + int.from_bytes(length, "little")
+        if header_end > size:
+            raise ValueError(f"a header of {header_end} bytes")
+        raw = files.read_exactly(fd, header_end - 8, 8, self.path)
+        return json.loads(raw), header_end, crc32(length + raw)
 
     @property
     def ids(self) -> np.ndarray:
@@ -144,36 +146,44 @@ class ShardReader:
     def updates(self) -> np.ndarray:
         return self._index["update"]
 
-    def _rows(self, fd: int, name: str, start: int, end: int) -> np.ndarray:
-        info = self._header[name]
-        dtype, shape = np.dtype(_NUMPY[info["dtype"]]), info["shape"]
-        width = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
-        offset = self._header["__end__"] + info["data_offsets"][0] + start * width
-        data = files.read_exactly(fd, (end - start) * width, offset, self.path)
-        return np.frombuffer(data, dtype=dtype).reshape([end - start, *shape[1:]])
+    def norms(self, side: str) -> np.ndarray:
+        """ℓ2 norm of each record's δ."""
+        return self._index[f"{side}_norm"]
 
-    def read(self, fd: int, position: int, side: str) -> np.ndarray:
-        """δ of the record at *position*: ``len x D`` fp32; checks its CRC."""
-        start, end = (int(x) for x in self._index[f"{side}_off"][position : position + 2])
-        stored = self._rows(fd, side, start, end)
-        scale = self._rows(fd, f"{side}_scale", start, end) if stored.dtype == np.int8 else np.zeros(0, np.float32)
-        if crc32(stored.tobytes() + scale.tobytes()) != self._index[f"{side}_crc"][position]:
-            self._damaged(position, side)
-        return decode_rows(stored, scale, self.epsilon)
+    def lengths_at(self, position: int, side: str) -> int:
+        """Number of rows of the record at *position*."""
+        offsets = self._index[f"{side}_off"]
+        return int(offsets[position + 1] - offsets[position])
 
-    def read_mean(self, fd: int, position: int, side: str) -> np.ndarray:
-        """The mean over tokens of the record's δ: ``D`` fp32; checks its CRC."""
-        mean = self._rows(fd, f"{side}_mean", position, position + 1)[0]
-        if crc32(mean.tobytes()) != self._index[f"{side}_mean_crc"][position]:
-            self._damaged(position, side)
-        return mean
+    def layout(self, side: str) -> Tuple[np.dtype, int]:
+        """Number format and width of the stored rows."""
+        return self._places[side][1:]
 
-    def norm(self, position: int, side: str) -> float:
-        """ℓ2 norm of the record's δ."""
-        return float(self._index[f"{side}_norm"][position])
+    def read_rows(self, fd: int, position: int, side: str, rows: memoryview, scale: memoryview) -> None:
+        """Fill *rows* (and *scale*, if int8) with what is stored of the record at *position*; checks its CRC."""
+        start = int(self._index[f"{side}_off"][position])
+        crc = self._fill(fd, position, side, side, start, rows)
+        if len(scale):
+            crc = self._fill(fd, position, side, f"{side}_scale", start, scale, crc)
+        if crc != self._index[f"{side}_crc"][position]:
+            self._damaged(position, side, "checksum differs")
 
-    def _damaged(self, position: int, side: str) -> None:
-        raise ValueError(
-            f"shard {self.path}: the {side} record of sample {self.ids[position]} is damaged (checksum differs); "
-            "`fairseq-adv cache verify` lists all damaged records"
+    def read_mean(self, fd: int, position: int, side: str, out: memoryview) -> None:
+        """Fill *out* with the mean over tokens of the record's δ, ``D`` fp32; checks its CRC."""
+        if self._fill(fd, position, side, f"{side}_mean", position, out) != self._index[f"{side}_mean_crc"][position]:
+            self._damaged(position, side, "checksum of its mean differs")
+
+    def _fill(self, fd: int, position: int, side: str, name: str, row: int, out: memoryview, crc: int = 0) -> int:
+        """Read tensor *name* from *row* on until *out* is full; the CRC of what was read."""
+        base, dtype, columns = self._places[name]
+        try:
+            files.read_into(fd, out, base + row * columns * dtype.itemsize, self.path)
+        except (OSError, ValueError) as error:
+            self._damaged(position, side, str(error), error)
+        return crc32(out, crc)
+
+    def _damaged(self, position: int, side: str, what: str, cause: Optional[Exception] = None) -> None:
+        text = (
+            f"shard {self.path}: the {side} record of sample {self.ids[position]} is damaged or out of reach ({what})"
         )
+        raise ValueError(f"{text}; `fairseq-adv cache verify` lists all damaged records") from cause

@@ -20,10 +20,17 @@ class GenerationWriter:
     """Averages new perturbations with the parent generation's and writes ``<folder>/<prefix>-<seq>.safetensors``."""
 
     def __init__(
-        self, folder: str, prefix: str, spec: CacheSpec, ema: float, parent: Optional[CacheReader], shard_bytes: int
+        self,
+        folder: str,
+        prefix: str,
+        attempt: int,
+        spec: CacheSpec,
+        ema: float,
+        parent: Optional[CacheReader],
+        shard_bytes: int,
     ) -> None:
-        self.folder, self.prefix, self.spec, self.ema, self.parent = folder, prefix, spec, ema, parent
-        self.shard_bytes = shard_bytes
+        self.folder, self.prefix, self.attempt = folder, prefix, attempt
+        self.spec, self.ema, self.parent, self.shard_bytes = spec, ema, parent, shard_bytes
         self.entries: List[Dict[str, Any]] = []
         self._buffer: Dict[int, Record] = {}
         self._buffered = 0
@@ -32,6 +39,9 @@ class GenerationWriter:
         """Take in δ^S of *ids*; a full buffer is sealed. The last call for an id within a refresh counts."""
         if sorted(sides) != sorted(self.spec.sides):
             raise ValueError(f"this cache holds the sides {self.spec.sides}, got {tuple(sides)}")
+        for side, given in sides.items():
+            if len(given) != len(ids):
+                raise ValueError(f"{len(given)} {side} perturbations for {len(ids)} samples")
         for row, sample_id in enumerate(ids):
             new = {side: values[row].detach().float().cpu() for side, values in sides.items()}
             for side, values in new.items():
@@ -59,6 +69,12 @@ class GenerationWriter:
         return averaged
 
     def _check(self, sample_id: int, side: str, values: Tensor) -> None:
+        dim = self.spec.fields.get(f"dim.{side}")
+        if values.dim() != 2 or dim not in (None, values.size(1)):
+            raise ValueError(
+                f"the {side} perturbation of sample {sample_id} must be tokens x {dim or 'dim'}, "
+                f"got {tuple(values.shape)}"
+            )
         if not torch.isfinite(values).all():
             raise ValueError(
                 f"the {side} perturbation of sample {sample_id} is not finite: it must not reach the cache"
@@ -82,7 +98,7 @@ class GenerationWriter:
         data = build_shard(records, self.spec.sides, self.spec.epsilon, self.spec.dtype, meta)
         files.write_durably(os.path.join(self.folder, name), data)
         entry = {"name": name, "size": len(data), "n": len(records), "crc32": crc32(data)}
-        self.entries.append({**entry, "index_crc32": index_crc(data), "writer": self.prefix})
+        self.entries.append({**entry, "index_crc32": index_crc(data), "writer": self.prefix, "attempt": self.attempt})
         self._buffer.clear()
         self._buffered = 0
 

@@ -5,10 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from typing import Any, Dict, List, Set
+from typing import Any, Dict, Optional
 
-from fairseq_adv.cache import CacheReader, open_cache
-from fairseq_adv.cache.manifest import MANIFEST, read_current
+from fairseq_adv.cache import open_cache
+from fairseq_adv.cache.manifest import MANIFEST, Manifest, read_current, read_manifest
+from fairseq_adv.cache.opening import folder_bytes
+from fairseq_adv.cache.owner import is_alive, read_holder
+from fairseq_adv.cache.retention import (
+    checkpoint_folders,
+    delete_generation,
+    generation_folders,
+    named_by_checkpoint,
+    needed_generations,
+)
 from fairseq_adv.cache.verify import verify_generation
 
 HELP = "show, verify or clean up a cache of perturbations"
@@ -28,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("--generation", type=int, help="number of the generation (the current one)")
         if name == "gc":
             action.add_argument(
-                "--keep-checkpoints", nargs="*", default=[], metavar="FILE", help="checkpoints whose generations stay"
+                "--keep-checkpoints",
+                nargs="*",
+                default=[],
+                metavar="FILE",
+                help="checkpoints elsewhere whose generations stay",
             )
             action.add_argument("--delete", action="store_true", help="delete; without it nothing is touched")
 
@@ -54,14 +67,6 @@ def _print(args: argparse.Namespace, facts: Dict[str, Any]) -> None:
             print(f"{key}: {value}")
 
 
-def _generations(directory: str) -> List[str]:
-    return sorted(name for name in os.listdir(directory) if name.startswith("gen-"))
-
-
-def _bytes(folder: str) -> int:
-    return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
-
-
 def _info(args: argparse.Namespace) -> int:
     facts: Dict[str, Any] = {"directory": args.dir}
     if read_current(args.dir) is not None:
@@ -74,14 +79,14 @@ def _info(args: argparse.Namespace) -> int:
             shards=len(manifest.shards),
             sides=", ".join(reader.sides),
             ema=manifest.ema,
-            bytes=_bytes(os.path.join(args.dir, manifest.name)),
+            bytes=folder_bytes(os.path.join(args.dir, manifest.name)),
             configuration=dict(sorted(manifest.fields.items())),
         )
     else:
         facts["generation"] = "none committed yet"
     facts["folders"] = [
-        f"{name}: {_bytes(os.path.join(args.dir, name))} bytes, {_state(args.dir, name)}"
-        for name in _generations(args.dir)
+        f"{name}: {folder_bytes(os.path.join(args.dir, name))} bytes, {_state(args.dir, name)}"
+        for name in generation_folders(args.dir)
     ]
     _print(args, facts)
     return 0
@@ -95,54 +100,40 @@ def _state(directory: str, name: str) -> str:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    reader: CacheReader = open_cache(args.dir, args.generation)
-    damaged = verify_generation(reader)
+    manifest = _chosen_manifest(args.dir, args.generation)
+    damaged = verify_generation(args.dir, manifest)
     _print(
         args,
         {
             "directory": args.dir,
-            "generation": reader.manifest.generation,
-            "records": len(reader.ids),
+            "generation": manifest.generation,
+            "records": manifest.num_records,
             "damaged": damaged,
         },
     )
     return 1 if damaged else 0
 
 
+def _chosen_manifest(directory: str, generation: Optional[int]) -> Manifest:
+    current = read_current(directory)
+    if generation is None and current is not None:
+        return read_manifest(directory, current["name"], current["manifest_crc32"])
+    return open_cache(directory, generation).manifest
+
+
 def _gc(args: argparse.Namespace) -> int:
-    current = read_current(args.dir)
-    keep: Set[str] = {current["name"]} if current is not None else set()
-    for path in args.keep_checkpoints:
-        keep |= _named_by(path)
-    superfluous = [name for name in _generations(args.dir) if name not in keep]
-    in_use = [name for name in superfluous if not os.path.exists(os.path.join(args.dir, name, MANIFEST))]
-    if args.delete and os.path.exists(os.path.join(args.dir, "OWNER")):
+    keep = needed_generations(args.dir).union(*map(named_by_checkpoint, args.keep_checkpoints))
+    superfluous = [name for name in generation_folders(args.dir) if name not in keep]
+    holder = read_holder(args.dir)
+    if args.delete and holder is not None and is_alive(holder):
         raise ValueError(
-            f"{args.dir} is in use or its run was killed: resume or finish that run, or remove {args.dir}/OWNER"
+            f"{args.dir} is in use by run {holder.get('run_id')} (process {holder.get('pid')} on "
+            f"{holder.get('host')}), which deletes what it can itself; if that run is dead, remove {os.path.join(args.dir, 'OWNER')}"
         )
-    freed = sum(_bytes(os.path.join(args.dir, name)) for name in superfluous)
+    freed = sum(folder_bytes(os.path.join(args.dir, name)) for name in superfluous)
     if args.delete:
-        import shutil
-
         for name in superfluous:
-            shutil.rmtree(os.path.join(args.dir, name))
-    facts = {"directory": args.dir, "kept": sorted(keep), "superfluous": superfluous, "never committed": in_use}
-    _print(args, {**facts, "bytes": freed, "deleted": bool(args.delete)})
+            delete_generation(args.dir, name)
+    facts = {"directory": args.dir, "checkpoint_folders": checkpoint_folders(args.dir), "kept": sorted(keep)}
+    _print(args, {**facts, "superfluous": superfluous, "bytes": freed, "deleted": bool(args.delete)})
     return 0
-
-
-def _named_by(path: str) -> Set[str]:
-    """The generation folders that the checkpoint at *path* needs."""
-    import fairseq_adv
-
-    fairseq_adv.register()
-    from fairseq.checkpoint_utils import load_checkpoint_to_cpu
-
-    extra_state = load_checkpoint_to_cpu(path)["extra_state"]
-    names: Set[str] = set()
-    for value in extra_state.values():
-        state = value.get("fairseq_adv", {}).get("cache") if isinstance(value, dict) else None
-        for part in ("committed", "in_progress"):
-            if state and state.get(part):
-                names.add(state[part]["name"])
-    return names

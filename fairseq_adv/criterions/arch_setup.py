@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
-from fairseq_adv.cache import CacheSpec, PerturbationCache, TorchComm
+from fairseq_adv.cache import CacheSpec, PerturbationCache, TorchComm, estimate_bytes
 from fairseq_adv.data.cached_perturbations import CachedPerturbations
 from fairseq_adv.neighbors import Neighbors, dataset_fingerprint, load_neighbors, random_neighbors
 from fairseq_adv.perturb import Ball
@@ -85,6 +85,19 @@ def cache_spec(
     )
 
 
+def generation_bytes(cfg: Any, dataset: Any, neighbors: Neighbors, dims: Dict[str, int]) -> int:
+    """Bytes of one generation, from the lengths of the cache set's sentences."""
+    tokens = {side: int(np.asarray(getattr(dataset, f"{side}_sizes"))[neighbors.cache_ids].sum()) for side in dims}
+    return estimate_bytes(
+        tokens.get("src", 0),
+        tokens.get("tgt", 0),
+        len(neighbors.cache_ids),
+        dims.get("src", 0),
+        dims.get("tgt", 0),
+        str(cfg.cache_dtype),
+    )
+
+
 def run_identity(save_dir: str) -> Tuple[str, str]:
     """The default cache directory and the name by which a restarted run is known as the same run."""
     path = os.path.abspath(save_dir)
@@ -113,6 +126,8 @@ def open_perturbations(
         comm=TorchComm() if world_size > 1 else None,
         run_id=run_id,
         takeover=cfg.cache_takeover,
+        expected_bytes=2 * generation_bytes(cfg, task.dataset(trainer.cfg.dataset.train_subset), neighbors, dims),
+        checkpoint_folder=trainer.cfg.checkpoint.save_dir,
     )
     if state is not None:
         cache.load_state_dict(state)

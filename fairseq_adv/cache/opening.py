@@ -1,0 +1,95 @@
+"""Opening a cache directory for writing: ownership, room on the disk, configuration."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from contextlib import suppress
+
+from fairseq_adv.cache.files import files
+from fairseq_adv.cache.manifest import SPEC, read_file
+from fairseq_adv.cache.owner import OwnerLock
+from fairseq_adv.cache.retention import generation_folders, remember_folder
+from fairseq_adv.cache.spec import CacheSpec, differing_fields
+
+logger = logging.getLogger(__name__)
+
+
+def open_directory(
+    directory: str, spec: CacheSpec, run_id: str, takeover: bool, expected_bytes: int, checkpoint_folder: str
+) -> OwnerLock:
+    """Own cache *directory*, which is created if need be.
+
+    Raises ``ValueError`` if it cannot be written, belongs to another run or is of another configuration, or if the
+    disk has no room for *expected_bytes*; nothing is owned then.
+    """
+    try:
+        os.makedirs(directory, exist_ok=True)
+        owner = OwnerLock(directory, run_id, takeover)
+    except OSError as error:
+        raise ValueError(f"cannot write to cache directory {directory}: {os.strerror(error.errno or 0)}") from error
+    try:
+        _remove_torn_files(directory)
+        check_room(directory, expected_bytes)
+        check_configuration(directory, spec)
+        if checkpoint_folder:
+            remember_folder(directory, checkpoint_folder)
+    except BaseException:
+        owner.release()
+        raise
+    return owner
+
+
+def _remove_torn_files(directory: str) -> None:
+    """What a killed writer left of files that were about to get their name."""
+    for name in os.listdir(directory):
+        if ".tmp-" in name:
+            with suppress(OSError):
+                os.unlink(os.path.join(directory, name))
+
+
+def check_room(directory: str, expected_bytes: int) -> None:
+    """Raise ``ValueError`` unless *expected_bytes* fit, counting in what *directory* holds already."""
+    if expected_bytes <= 0:
+        return
+    free = shutil.disk_usage(directory).free
+    held = sum(folder_bytes(os.path.join(directory, name)) for name in generation_folders(directory))
+    logger.info(
+        "two generations of cached perturbations take up to %.2f GB in %s (%.2f GB there, %.2f GB free)",
+        *(expected_bytes / 1e9, directory, held / 1e9, free / 1e9),
+    )
+    if expected_bytes > free + held:
+        raise ValueError(
+            f"{directory} has {free / 1e9:.2f} GB free, two generations of this cache take up to "
+            f"{expected_bytes / 1e9:.2f} GB: choose another --cache-dir, a smaller --cache-proportion or "
+            "--cache-dtype int8"
+        )
+
+
+def folder_bytes(folder: str) -> int:
+    """Bytes of the files in *folder*."""
+    total = 0
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            total += entry.stat().st_size if entry.is_file() else 0
+    return total
+
+
+def check_configuration(directory: str, spec: CacheSpec) -> None:
+    """Raise ``ValueError`` with the fields that differ if *directory* holds a cache that is not of *spec*."""
+    path, wanted = os.path.join(directory, SPEC), spec.to_json()
+    if not os.path.exists(path):
+        files.write_durably(path, json.dumps(wanted, indent=1, sort_keys=True).encode())
+        return
+    try:
+        there = dict(json.loads(read_file(path)))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete {directory} to start anew") from error
+    differing = differing_fields(there, wanted)
+    if differing:
+        raise ValueError(
+            f"cache directory {directory} is of another configuration ({'; '.join(differing)}): choose "
+            "another --cache-dir, or delete it to start anew"
+        )
