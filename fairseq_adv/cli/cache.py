@@ -128,7 +128,7 @@ def _gc(args: argparse.Namespace) -> int:
     if args.delete and holder is not None and is_alive(holder):
         raise ValueError(
             f"{args.dir} is in use by run {holder.get('run_id')} (process {holder.get('pid')} on "
-            f"{holder.get('host')}), which deletes what it can itself; if that run is dead, remove {os.path.join(args.dir, 'OWNER')}"
+            f"{holder.get('host')}), which deletes what it can itself; if that run is dead, remove its file OWNER"
         )
     freed = sum(folder_bytes(os.path.join(args.dir, name)) for name in superfluous)
     if args.delete:
