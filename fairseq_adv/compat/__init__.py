@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import List
 
-from fairseq_adv.compat import batches, checkpoints, torchrun
+from fairseq_adv.compat import batches, checkpoints, groups, torchrun
 from fairseq_adv.compat.patch import Patch
 
 PATCHES: List[Patch] = [
@@ -21,6 +21,7 @@ PATCHES: List[Patch] = [
     torchrun.wrap_cpu_models,
     torchrun.gather_lists_on_cpu,
     batches.keep_batches_on_resume,
+    groups.keep_own_groups,
 ]
 
 __all__ = ["PATCHES", "Patch", "apply"]

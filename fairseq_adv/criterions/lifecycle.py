@@ -71,6 +71,8 @@ def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
         lifecycle.before_save(epoch_itr.end_of_epoch())
 
     def after_load_checkpoint(trainer: Any, extra_state: Optional[Dict[str, Any]], reset: bool) -> None:
+        if hasattr(cls, "after_load_checkpoint"):
+            cls.after_load_checkpoint(task, trainer, extra_state, reset)
         saved = (extra_state or {}).get(cls.__name__, {}).get(STATE_KEY)
         if reset and saved:
             logger.info("epochs are counted anew: what the checkpoint knows of perturbations is left behind")

@@ -3,25 +3,49 @@
 - Batches are rebuilt for each epoch from (seed, epoch), so that a run that resumes inside an epoch sees
   exactly the batches that it would have seen.
 - Data loading workers are not kept across epochs: a kept worker holds the data set of its first epoch.
+- ``--target-batch-tokens`` and ``--batch-tokens-schedule`` state the batch of an update in target tokens over
+  all ranks, and each update logs ``batch_tokens`` beside ``batch_tokens_target``.
+- Criterions may ask for replays of each update's batch and for a look at the next update's batch.
 """
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional
 
+from fairseq import utils
+from fairseq.logging import metrics
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
-from omegaconf import open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from fairseq_adv.data.batch_tokens import BatchTokensSchedule, batch_tokens_schedule, parse_batch_tokens
+from fairseq_adv.data.epoch_updates import UpdateEpochIterator, UpdatePlan
+from fairseq_adv.data.update_groups import Replays
 
 
 @dataclass
 class AdversarialTranslationConfig(TranslationConfig):
-    """Options of fairseq's translation task."""
+    """Options of fairseq's translation task, and the batch in tokens."""
+
+    target_batch_tokens: str = field(
+        default="0",
+        metadata={
+            "help": "target tokens that one update sees over all ranks, such as 32k or 450000 (0 means off: "
+            "--update-freq micro-batches on each rank)"
+        },
+    )
+    batch_tokens_schedule: str = field(
+        default="",
+        metadata={
+            "help": "target tokens by update, such as 32k@0,128k@2000,400k@6000, in place of --target-batch-tokens; "
+            "the default is a constant batch"
+        },
+    )
 
 
 @register_task("adversarial_translation", dataclass=AdversarialTranslationConfig)
 class AdversarialTranslationTask(TranslationTask):
-    """Translation with batches that survive a resume."""
+    """Translation with batches that survive a resume, counted in tokens if wanted."""
 
     def __init__(self, cfg: AdversarialTranslationConfig, src_dict: Any, tgt_dict: Any) -> None:
         with open_dict(cfg):
@@ -29,3 +53,114 @@ class AdversarialTranslationTask(TranslationTask):
             cfg.reuse_dataloader = False
             cfg.persistent_workers = False
         super().__init__(cfg, src_dict, tgt_dict)
+        self.batch_tokens = self.build_batch_tokens_schedule(cfg)
+        self._replays = Replays()
+        self._looks_ahead = False
+        self._trainer: Any = None
+        self._epoch_iterator: Optional[UpdateEpochIterator] = None
+
+    @classmethod
+    def build_batch_tokens_schedule(cls, cfg: Any) -> Optional[BatchTokensSchedule]:
+        """Target tokens by update as *cfg* states them, ``None`` where batches are not counted in tokens.
+
+        ``--lr-scheduler inverse_sqrt_batch`` asks for it too.
+        """
+        return batch_tokens_schedule(_parse_target(str(cfg.target_batch_tokens)), str(cfg.batch_tokens_schedule or ""))
+
+    # ---- what criterions ask for, before the first epoch --------------------------------------------------
+
+    def replay_updates(self, count: int, start: int = 0) -> None:
+        """Let each group of micro-batches make *count* updates in a row, from update *start* on."""
+        self._replays = Replays(count, start)
+
+    def look_ahead(self) -> None:
+        """Have :meth:`upcoming_batches` tell the next update's micro-batches."""
+        self._looks_ahead = True
+
+    def upcoming_batches(self) -> List[Dict[str, Any]]:
+        """This rank's micro-batches of the next update as collated, on the CPU: empty at the end of an epoch.
+
+        The list is the same object as long as the present update (or a retry of it) lasts.
+        """
+        return [] if self._epoch_iterator is None else self._epoch_iterator.upcoming
+
+    # ---- what fairseq calls -------------------------------------------------------------------------------
+
+    def after_load_checkpoint(self, trainer: Any, extra_state: Optional[Dict[str, Any]], reset: bool) -> None:
+        """Every rank, before training starts: the trainer knows the number of updates."""
+        self._trainer = trainer
+
+    def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+        if dataset is not self._training_set() or isinstance(iterator, UpdateEpochIterator):
+            return iterator
+        self._epoch_iterator = UpdateEpochIterator.adopting(iterator, self._update_plan(dataset), self._num_updates)
+        if dataset in self.dataset_to_epoch_iter:
+            self.dataset_to_epoch_iter[dataset] = self._epoch_iterator
+        return self._epoch_iterator
+
+    def reduce_metrics(self, logging_outputs: List[Dict[str, Any]], criterion: Any) -> None:
+        super().reduce_metrics(logging_outputs, criterion)
+        if self.batch_tokens is None or not criterion.training:
+            return
+        tokens = utils.item(sum(log.get("ntokens", 0) for log in logging_outputs))
+        finished = max(1, self._num_updates())  # the update that is being logged counts as finished
+        metrics.log_scalar("batch_tokens", tokens, priority=190, round=1)
+        metrics.log_scalar("batch_tokens_target", self.batch_tokens.at(finished - 1), priority=191, round=1)
+
+    def _num_updates(self) -> int:
+        return 0 if self._trainer is None else self._trainer.get_num_updates()
+
+    def _training_set(self) -> Any:
+        return self.datasets.get(self._option("dataset.train_subset", "train"))
+
+    def _update_plan(self, dataset: Any) -> UpdatePlan:
+        frequency = list(self._option("optimization.update_freq", [1]))
+        plan = UpdatePlan(self.batch_tokens, frequency, self._replays, self._looks_ahead)
+        if plan.is_needed:
+            self._refuse_shared_subset()
+        if self.batch_tokens is not None:
+            self._refuse_what_miscounts_tokens(dataset, frequency)
+        return plan
+
+    def _refuse_shared_subset(self) -> None:
+        train = self._option("dataset.train_subset", "train")
+        if train in str(self._option("dataset.valid_subset", "valid")).split(","):
+            raise ValueError(
+                f"--valid-subset names the training data {train!r}, whose batches are cut into updates: "
+                "copy the sentences to validate on into a subset of their own"
+            )
+
+    def _refuse_what_miscounts_tokens(self, dataset: Any, frequency: List[int]) -> None:
+        if frequency != [1]:
+            raise ValueError(
+                f"--update-freq {','.join(map(str, frequency))} and a batch counted in tokens (--target-batch-tokens "
+                "or --batch-tokens-schedule) both say how many micro-batches make an update: drop one"
+            )
+        if getattr(self.cfg, "num_batch_buckets", 0) > 0:
+            raise ValueError(
+                f"--num-batch-buckets {self.cfg.num_batch_buckets} pads the target sentences, whose tokens can then "
+                "not be counted beforehand: drop it, or set --update-freq in place of a batch counted in tokens"
+            )
+        if getattr(dataset, "tgt_sizes", None) is None:
+            raise ValueError("batches counted in target tokens need training data with a target side")
+
+    def _option(self, name: str, default: Any) -> Any:
+        """An option of another part of fairseq's configuration, where the task has been set up with all of it."""
+        if not isinstance(self.cfg, DictConfig):
+            return default
+        value = OmegaConf.select(self.cfg._get_root(), name)
+        return default if value is None else value
+
+
+def _parse_target(text: str) -> int:
+    """``"32k"`` → 32,000; raises ``ValueError`` naming the option."""
+    if text.strip() in ("", "0"):
+        return 0
+    try:
+        return parse_batch_tokens(f"{text.strip()}@0").tokens[0]
+    except ValueError:
+        raise ValueError(
+            f"--target-batch-tokens must be a whole number of target tokens such as 32000, 32k or 0.5m (0 means off), "
+            f"got {text!r}"
+        ) from None

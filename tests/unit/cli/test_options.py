@@ -12,7 +12,11 @@ from fairseq_adv.cli.main import main
 from fairseq_adv.cli.options import Component, Option, own_components
 
 # shared families of options; beside them a component may use each word of its own name as a prefix
-FAMILIES = {"criterion": {"adv", "cache", "neighbor"}, "task": {"adv", "cache", "batch"}, "lr-scheduler": {"lr"}}
+FAMILIES = {
+    "criterion": {"adv", "cache", "neighbor"},
+    "task": {"adv", "cache", "batch", "target"},
+    "lr-scheduler": {"lr"},
+}
 # architectures and tasks whose options a run may combine with ours
 ARCHITECTURES = ("transformer", "lstm", "fconv", "lightconv", "transformer_align")
 
