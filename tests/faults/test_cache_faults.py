@@ -210,7 +210,7 @@ def test_short_reads_are_completed(tmp_path, monkeypatch):
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     fail_call(monkeypatch, "open", 0, errno.EROFS, only=lambda path, flags, *mode: flags & os.O_CREAT)
-    with pytest.raises(ValueError, match="cannot write to cache directory .*: Read-only file system"):
+    with pytest.raises(ValueError, match=r"cannot write to cache directory .*: Read-only file system"):
         open_for_writing(tmp_path)
 
 

@@ -91,7 +91,7 @@ def test_another_configuration_is_refused_field_by_field(tmp_path):
 
 
 def test_no_room_on_the_disk_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ValueError, match="two generations of this cache take up to 1000000000.00 GB"):
+    with pytest.raises(ValueError, match=r"two generations of this cache take up to 1000000000\.00 GB"):
         open_for_writing(tmp_path, expected_bytes=10**18)
     assert not list(tmp_path.iterdir())
 
