@@ -41,7 +41,7 @@ def test_verify_names_the_damaged_sample(directory, capsys):
     path = next((directory / current).glob("w*"))
     data = bytearray(path.read_bytes())
     header_end = 8 + int.from_bytes(data[:8], "little")
-    start, end = json.loads(data[8:header_end])["tgt"]["data_offsets"]
+    _, end = json.loads(data[8:header_end])["tgt"]["data_offsets"]
     data[header_end + end - 1] ^= 1  # in the last record, that of sample 16
     path.write_bytes(data)
     status, facts = run(capsys, "verify", directory)
