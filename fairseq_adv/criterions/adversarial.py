@@ -57,7 +57,8 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
     def loss_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
         """The loss in as many terms as there are backward passes (:meth:`num_backwards`).
 
-        A term is asked for when the one before it has been propagated back, so that a later term may use its gradients.
+        A term is asked for when the one before it has been propagated back, so that a later term may use its gradients;
+        after the last one the generator goes on to its end.
         """
         if self.num_backwards() == 2:  # nothing flows through the clean output: let its graph go first
             yield batch.ce
@@ -131,6 +132,7 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
                     term = next(terms)
                 optimizer.backward(term)
             total = total + term.detach()
+        next(terms, None)  # what a method does with the gradients of its last backward pass
         return total, self._sample_size(sample), self._log(batch, total)
 
     def open_batch(self, model: nn.Module, sample: Dict[str, Any]) -> TrainingBatch:

@@ -23,8 +23,10 @@ ARCHITECTURES: Dict[str, str] = {
     "fconv": "--arch fconv --encoder-embed-dim 16 --decoder-embed-dim 16 --encoder-layers [(16,3)] "
     "--decoder-layers [(16,3)] --decoder-out-embed-dim 16",
 }
-# large enough that a short training differs from a plain one; each method's own radius is scaled with it
+# large enough that a short training differs from a plain one; and the task, where a method needs ours
 STRONG: Dict[str, str] = {
+    "conadv_label_smoothed": "--task adversarial_translation",
+    "freeat_label_smoothed": "--task adversarial_translation",
     "r3f_label_smoothed": "--r3f-sigma 0.1",
     "simcut_label_smoothed": "--simcut-p 0.2",
 }
@@ -34,6 +36,7 @@ VARIANTS: Dict[str, str] = {
     "smart_label_smoothed detached": "--adv-detach-clean",
     "r3f_label_smoothed concat": "--r3f-sigma 0.1 --adv-passes concat",
     "scala_label_smoothed ce": "--scala-loss ce",
+    "conadv_label_smoothed concat": "--task adversarial_translation --adv-passes concat",
 }
 
 

@@ -1,0 +1,250 @@
+"""``--criterion conadv_label_smoothed``: concurrent adversarial learning (Liu et al. 2022)."""
+
+# No `from __future__ import annotations` here: fairseq reads the annotations as types.
+import math
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import torch
+from fairseq import utils
+from fairseq.criterions import register_criterion
+from fairseq.dataclass import ChoiceEnum
+from fairseq.optim.amp_optimizer import AMPOptimizer
+from torch import Tensor
+
+from fairseq_adv.criterions.adversarial import AdversarialCriterion, autocast, norm_log
+from fairseq_adv.criterions.batch import TrainingBatch
+from fairseq_adv.criterions.config import AdversarialConfig, require
+from fairseq_adv.criterions.delayed_batches import Delayed, DelayedBatches, on_device
+from fairseq_adv.criterions.gathering import gather_on_first_rank, present_rank, world_size
+from fairseq_adv.criterions.look_ahead import LookAhead
+from fairseq_adv.methods.conadv import along, step_from_clean
+from fairseq_adv.methods.freelb import gradient_left_on, leaf_of
+from fairseq_adv.perturb import Perturbation
+from fairseq_adv.perturb.rng import reseed_from_state, untouched_rng
+
+# The gradient of a cross-entropy in half precision is scaled as fairseq's --fp16-init-scale does by default.
+_HALF_LOSS_SCALE = 128.0
+
+
+@dataclass
+class ConadvConfig(AdversarialConfig):
+    """ConAdv's radius and where its perturbations come from."""
+
+    conadv_mode: ChoiceEnum(["lookahead", "shifted"]) = field(  # type: ignore[valid-type]
+        default="lookahead",
+        metadata={
+            "help": "lookahead: perturb each batch by a gradient that was taken one update earlier, beside that update "
+            "(needs --task adversarial_translation); shifted: train each batch's perturbed version one update later, "
+            "with the gradient of its own clean pass (no extra pass)"
+        },
+    )
+    conadv_alpha: float = field(
+        default=0.1, metadata={"help": "norm of a sentence's perturbation, in units of the raw word embeddings"}
+    )
+
+
+@register_criterion("conadv_label_smoothed", dataclass=ConadvConfig)
+class ConadvCriterion(AdversarialCriterion):
+    """½[CE(x_t) + CE(x_t + δ_t)], δ = α g/‖g‖ with g one update old (τ = 1) and local to the rank.
+
+    ``lookahead``: g is taken at x_t under θ_{t−1}. Where no gradient was taken ahead (the first update of a run or
+    an epoch, a batch after an overflow) it is taken under θ_t on the spot, as DisAdv does.
+
+    ``shifted`` (ours): update t trains ½[CE(x_t) + CE(x_{t−1} + δ_{t−1})], g taken at x_{t−1} under θ_{t−1} by the
+    backward pass of the last update. Each target token, clean or perturbed, weighs the same: the sum is divided by
+    ½(N_t + N_{t−1}), N the target tokens of an update on all ranks. The first update of an epoch has no perturbed
+    half, and the perturbed version of an epoch's last batches is not trained.
+    """
+
+    def __init__(self, cfg: ConadvConfig, task: Any) -> None:
+        super().__init__(cfg, task)
+        require(0 <= cfg.conadv_alpha < math.inf, "--conadv-alpha", "finite and >= 0", cfg.conadv_alpha)
+        rule = "0 (off) or 1: both halves of ConAdv's loss weigh the same"
+        require(cfg.adv_lambda in (0.0, 1.0), "--adv-lambda", rule, cfg.adv_lambda)
+        self.shifted = str(cfg.conadv_mode) == "shifted"
+        if self.shifted and (self.concat or str(cfg.adv_outer_masks) == "shared"):
+            option = "--adv-passes concat" if self.concat else "--adv-outer-masks shared"
+            raise ValueError(
+                f"{option} joins the clean and the perturbed pass of one batch, which --conadv-mode shifted trains in "
+                "different updates: drop it or choose --conadv-mode lookahead"
+            )
+        self._looks_ahead = self.strength() > 0 and not self.shifted
+        if self._looks_ahead and hasattr(task, "look_ahead"):
+            task.look_ahead()
+        self.delayed = DelayedBatches()
+        self.line: Optional[LookAhead] = None
+        self._along: List[Delayed] = []  # what the present micro-batch trains beside itself in shifted mode
+        self._model: Any = None
+        self._amp = False
+        self._new_attempt = True
+        self._epoch_of_delayed: Optional[int] = None
+        self._saved: Dict[str, Any] = {}
+
+    # ---- lifecycle ----------------------------------------------------------------------------------------
+
+    def begin_training(self, trainer: Any, state: Optional[Dict[str, Any]]) -> None:
+        super().begin_training(trainer, state)
+        self._model = trainer.get_model()
+        self._amp = isinstance(getattr(trainer, "optimizer", None), AMPOptimizer)
+        if self._looks_ahead:
+            self._open_line()
+        ranks = list((state or {}).get("ranks", []))
+        if self.line is not None:
+            self.line.restore(ranks)
+        elif ranks and self.shifted:  # with another number of ranks, each goes on with its share
+            own = [
+                packed for rank, packs in enumerate(ranks) for packed in packs if rank % world_size() == present_rank()
+            ]
+            self.delayed.load_state_dict(own, self._pads())
+            self._epoch_of_delayed = int(state["epoch"]) if state else None
+
+    def _open_line(self) -> None:
+        if not hasattr(self.task, "upcoming_batches"):
+            raise ValueError(
+                "--conadv-mode lookahead needs the next update's batch, which the batch iterator of "
+                f"{type(self.task).__name__} does not tell: train with --task adversarial_translation, or choose "
+                "--conadv-mode shifted"
+            )
+        self.line = LookAhead(self._upcoming_perturbation, next(self._model.parameters()).device)
+
+    def begin_epoch(self, epoch: int) -> None:
+        if epoch != self._epoch_of_delayed:
+            self.delayed.clear()
+        self._epoch_of_delayed = epoch
+        super().begin_epoch(epoch)
+
+    def train(self, mode: bool = True) -> Any:
+        """The trainer calls this once at the start of each attempt at an update."""
+        self._new_attempt = self._new_attempt or mode
+        return super().train(mode)
+
+    def begin_micro_batch(self, update_num: int, dummy_batch: bool) -> None:
+        super().begin_micro_batch(update_num, dummy_batch)
+        self._saved = {}
+        if self.shifted:
+            self.delayed.begin(update_num, self._new_attempt)
+            self._along = self.delayed.take() if self.is_active() else []
+        elif self.line is not None:
+            self.line.begin(self.task.upcoming_batches(), wanted=self._is_active_at(update_num + 1))
+            if not self.is_active():
+                self.line.join()
+        self._new_attempt = False
+
+    def _is_active_at(self, update_num: int) -> bool:
+        """Whether *update_num* will be regularised."""
+        present, dummy = self.update_num, self.dummy_batch
+        try:
+            self.update_num, self.dummy_batch = update_num, False
+            return self.is_active()
+        finally:
+            self.update_num, self.dummy_batch = present, dummy
+
+    def before_save(self, end_of_epoch: bool) -> None:
+        own = self.delayed.state_dict() if self.line is None else self.line.ahead.state_dict()
+        ranks = [] if end_of_epoch else gather_on_first_rank(own)
+        self._saved = {"ranks": ranks, "epoch": self.epoch} if any(ranks) else {}
+
+    def checkpoint_state(self) -> Dict[str, Any]:
+        """The delay lines of all ranks: about 8 · D bytes for each pair of a source and target token of an update."""
+        return self._saved
+
+    # ---- one batch ----------------------------------------------------------------------------------------
+
+    def num_backwards(self) -> int:
+        if self.shifted:
+            return 1 + len(self._along)
+        return 1 if self.concat else 2
+
+    def drives_backward(self) -> bool:
+        """Always where the method is on: something follows the last backward pass."""
+        return self.is_active()
+
+    def train_step(self, sample: Dict[str, Any], model: Any, optimizer: Any, update_num: int) -> Any:
+        self._model = model
+        try:
+            return super().train_step(sample, model, optimizer, update_num)
+        finally:
+            if self.line is not None:
+                self.line.join()
+
+    def loss_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
+        return self._shifted_terms(batch) if self.shifted else self._present_terms(batch)
+
+    def _sample_size(self, sample: Dict[str, Any]) -> Any:
+        own = super()._sample_size(sample)
+        if not self.shifted or not self.is_active():
+            return own
+        return 0.5 * (own + sum(super(ConadvCriterion, self)._sample_size(other) for other, _ in self._along))
+
+    def _present_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
+        """Both halves on the present batch, at a δ that is known beforehand."""
+        delta = self._delta(batch)
+        batch.log.update(norm_log(delta))
+        if self.concat:
+            adversarial = batch.perturbed(delta)
+            clean, perturbed = batch.ce, batch.cross_entropy(adversarial)
+            yield 0.5 * (clean + perturbed)
+        else:
+            yield 0.5 * batch.ce
+            perturbed = batch.cross_entropy(batch.perturbed(delta))
+            yield 0.5 * perturbed
+        batch.log["adv_loss"] = perturbed.data
+
+    def _delta(self, batch: TrainingBatch) -> Perturbation:
+        ids, zero = batch.passes.ids, batch.passes.zero()
+        if self.line is None:
+            ready, found = zero, torch.zeros_like(ids, dtype=torch.bool)
+        else:
+            ready, found = self.line.ready.take(ids, zero)
+            count = self.line.take_nonfinite()
+            if count is not None:
+                batch.log["adv_nonfinite"] = count
+        if bool(found.all()):
+            return ready
+        with untouched_rng(ids.device):
+            reseed_from_state()
+            fresh, broken = self._perturbation(self.open_batch(self._model, batch.sample))
+        batch.log["adv_nonfinite"] = batch.log.get("adv_nonfinite", 0) + (broken & ~found).sum()
+        rows = found.view(-1, 1, 1)
+        return Perturbation({s: torch.where(rows, ready.values[s], v) for s, v in fresh.values.items()}, fresh.masks)
+
+    def _perturbation(self, batch: TrainingBatch) -> Tuple[Perturbation, Tensor]:
+        """α g/‖g‖ under the present parameters, by passes that leave no gradient on them."""
+        scale = _HALF_LOSS_SCALE if next(batch.bare.parameters()).dtype != torch.float32 or self._amp else 1.0
+
+        def loss(delta: Perturbation) -> Tensor:
+            with self.hook(batch.bare).adding(delta):
+                return batch.cross_entropy(batch.bare_pass()) * scale
+
+        return step_from_clean(loss, batch.passes.zero(), self.radius(self.cfg.conadv_alpha))
+
+    def _upcoming_perturbation(self, sample: Dict[str, Any]) -> Tuple[Tensor, Perturbation, Tensor]:
+        """δ of a batch of the next update; its ids stay on the CPU."""
+        ids = sample["id"]
+        if next(self._model.parameters()).device.type == "cuda":
+            sample = utils.move_to_cuda(sample)
+        with autocast(self._amp):
+            delta, broken = self._perturbation(self.open_batch(self._model, sample))
+        return ids, delta, broken
+
+    def _shifted_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
+        """The clean half of the present batch, whose gradient is kept, and the last update's perturbed halves."""
+        leaf = leaf_of(batch.passes.zero())
+        yield 0.5 * batch.cross_entropy(batch.passes.clean(leaf))
+        gradient, broken = gradient_left_on(leaf)
+        self.delayed.keep(batch.sample, along(gradient, self.radius(self.cfg.conadv_alpha)))
+        batch.log.update(adv_nonfinite=broken.sum())
+        for delayed in self._along:
+            sample, delta = on_device(delayed, batch.passes.ids.device)
+            other = self.open_batch(self._model, sample)
+            with untouched_rng(batch.passes.ids.device):
+                reseed_from_state()
+                adversarial = other.cross_entropy(other.passes.clean(delta))
+            self._log_perturbed(batch, adversarial, delta)
+            yield 0.5 * adversarial
+
+    @staticmethod
+    def _log_perturbed(batch: TrainingBatch, adversarial: Tensor, delta: Perturbation) -> None:
+        for key, value in {**norm_log(delta), "adv_loss": adversarial.data}.items():
+            batch.log[key] = batch.log.get(key, 0) + value

@@ -1,0 +1,93 @@
+"""ConAdv's delay line: perturbations of the next update's batches, computed beside the present update."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+
+import torch
+from torch import Tensor
+
+from fairseq_adv.perturb import Perturbation, RngState
+from fairseq_adv.perturb.carried import CarriedPerturbations, State
+from fairseq_adv.perturb.rng import reseed_from_state
+
+logger = logging.getLogger(__name__)
+
+# a collated batch -> its sample ids, δ, and the sentences whose gradient was not finite (B, bool)
+Compute = Callable[[Dict[str, Any]], Tuple[Tensor, Perturbation, Tensor]]
+
+
+class LookAhead:
+    """δ of group t+1 under θ_t, on a CUDA stream of its own beside update t; on a CPU before it.
+
+    ``ready`` holds what was computed during the last update for the present one, ``ahead`` what is being computed
+    for the next. *compute* must leave no gradient on any parameter; it may draw random numbers, which nobody notices.
+    """
+
+    def __init__(self, compute: Compute, device: torch.device) -> None:
+        self._compute, self._device = compute, device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._present: Optional[List[Dict[str, Any]]] = None
+        self._nonfinite: List[Tensor] = []
+        self._running = False
+        self.ready, self.ahead = CarriedPerturbations(), CarriedPerturbations()
+        if self._stream is None:
+            logger.info(
+                "--conadv-mode lookahead computes perturbations beside the update on a stream of their own; a CPU has "
+                "none, so here it cannot be faster than disadv_label_smoothed, which needs fewer passes"
+            )
+
+    def begin(self, upcoming: List[Dict[str, Any]], wanted: bool) -> None:
+        """Start on the batches *upcoming* unless that was done: a retried update finds the same list again.
+
+        Nothing is computed unless they are *wanted*.
+        """
+        if upcoming is self._present:
+            return
+        self._present = upcoming
+        self.ready, self.ahead = self.ahead, CarriedPerturbations()
+        batches = [batch for batch in upcoming if wanted and len(batch) > 0]  # an empty one stands for a dummy batch
+        if not batches:
+            return
+        with self._aside():
+            for batch in batches:
+                ids, delta, broken = self._compute(batch)
+                self.ahead.put(ids, delta)
+                self._nonfinite.append(broken.sum())
+
+    def join(self) -> None:
+        """Let the trainer's stream wait: after this the parameters may change and ``ahead`` may be read."""
+        if self._stream is not None and self._running:
+            present = torch.cuda.current_stream(self._device)
+            present.wait_stream(self._stream)
+            for values in self.ahead.tensors():
+                values.record_stream(present)
+        self._running = False
+
+    def take_nonfinite(self) -> Optional[Tensor]:
+        """How many sentences had no finite gradient since this was last asked; ``None`` for none computed."""
+        count = torch.stack(self._nonfinite).sum() if self._nonfinite else None
+        self._nonfinite = []
+        return count
+
+    def restore(self, states: Iterable[State]) -> None:
+        """Go on from what the ranks' ``ahead.state_dict()`` were."""
+        self.ahead = CarriedPerturbations.from_states(states)
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """On the own stream, with random numbers that the trainer's passes do not miss."""
+        state = RngState.capture(self._device)
+        try:
+            reseed_from_state()
+            if self._stream is None:
+                yield
+            else:
+                self._stream.wait_stream(torch.cuda.current_stream(self._device))
+                self._running = True
+                with torch.cuda.stream(self._stream):
+                    yield
+        finally:
+            state.restore()
