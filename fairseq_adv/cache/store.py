@@ -126,9 +126,10 @@ class PerturbationCache:
         update: int,
         src: Optional[Sequence[Tensor]] = None,
         tgt: Optional[Sequence[Tensor]] = None,
-    ) -> None:
+    ) -> List[Dict[str, Tensor]]:
         """Average the new perturbations of *ids* (``len_i x D`` each) into the generation in progress.
 
+        Returns the averages, one ``{side: len_i x D}`` for each id, before they are rounded to the format on disk.
         Raises ``ValueError`` for values that must not be cached. A disk that fails is an ``OSError`` here for one rank
         alone; among several, it is logged here and raised on all of them by :meth:`prepare_checkpoint` or
         :meth:`commit`, so that none waits for a rank that has gone.
@@ -136,10 +137,10 @@ class PerturbationCache:
         if self._writer is None:
             raise RuntimeError("no refresh is in progress: call begin_refresh first")
         if self._failure is not None:
-            return
+            return []
         given = {"src": src, "tgt": tgt}
         try:
-            self._writer.put(ids, update, {side: rows for side, rows in given.items() if rows is not None})
+            return self._writer.put(ids, update, {side: rows for side, rows in given.items() if rows is not None})
         except OSError as error:
             if self.world_size == 1:
                 raise
@@ -147,6 +148,7 @@ class PerturbationCache:
             logger.error(
                 "rank %d cannot write to the cache, training stops at the next checkpoint: %s", self.rank, error
             )
+            return []
 
     def prepare_checkpoint(self) -> None:
         """Every rank: seal what is buffered, so that :meth:`state_dict` names every record so far."""

@@ -35,13 +35,17 @@ class GenerationWriter:
         self._buffer: Dict[int, Record] = {}
         self._buffered = 0
 
-    def put(self, ids: Sequence[int], update: int, sides: Mapping[str, Sequence[Tensor]]) -> None:
-        """Take in δ^S of *ids*; a full buffer is sealed. The last call for an id within a refresh counts."""
+    def put(self, ids: Sequence[int], update: int, sides: Mapping[str, Sequence[Tensor]]) -> List[Dict[str, Tensor]]:
+        """Take in δ^S of *ids* and return their averages; a full buffer is sealed.
+
+        The last call for an id within a refresh counts.
+        """
         if sorted(sides) != sorted(self.spec.sides):
             raise ValueError(f"this cache holds the sides {self.spec.sides}, got {tuple(sides)}")
         for side, given in sides.items():
             if len(given) != len(ids):
                 raise ValueError(f"{len(given)} {side} perturbations for {len(ids)} samples")
+        averages = []
         for row, sample_id in enumerate(ids):
             new = {side: values[row].detach().float().cpu() for side, values in sides.items()}
             for side, values in new.items():
@@ -50,8 +54,10 @@ class GenerationWriter:
             old = self._buffer.pop(record.sample_id, None)
             self._buffered += _bytes(record) - (0 if old is None else _bytes(old))
             self._buffer[record.sample_id] = record
+            averages.append(record.sides)
         if self._buffered >= self.shard_bytes:
             self.seal()
+        return averages
 
     def _averaged(self, sample_id: int, new: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """C[i] ← α C[i] + (1 − α) δ^S in fp32; the first time C[i] = δ^S (ARCH, Algorithm 3)."""

@@ -48,6 +48,12 @@ class ArchConfig(AscentConfig):
     cache_dtype: ChoiceEnum(["fp16", "int8", "fp32"]) = field(  # type: ignore[valid-type]
         default="fp16", metadata={"help": "number format of perturbations on disk"}
     )
+    cache_train_on_average: bool = field(
+        default=False,
+        metadata={
+            "help": "train a refreshed pair on its moving average (Eq. 2), not on the ascent's result (Algorithm 3)"
+        },
+    )
     cache_takeover: bool = field(
         default=False, metadata={"help": "take the cache directory from another run that holds it; that run will stop"}
     )
@@ -146,7 +152,11 @@ class ArchCriterion(AdversarialCriterion):
             batch.passes, batch.log_probs, batch.target_mask, ascent_of(self.cfg, self.radius(1.0)), stream=self.epoch
         )
         sides = {side: delta.sentences(side) for side in delta.sides}
-        perturbations.store(ids, self.update_num, sides, skip=broken.cpu().numpy())
+        averages = perturbations.store(ids, self.update_num, sides, skip=broken.cpu().numpy())
+        if self.cfg.cache_train_on_average:
+            for row, average in averages.items():
+                for side, values in average.items():
+                    delta.values[side][row, : len(values)] = values.to(delta.values[side])
         batch.log.update(adv_refresh=len(ids), adv_nonfinite=broken.sum())
         return delta
 

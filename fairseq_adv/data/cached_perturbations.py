@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Mapping, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 import torch
@@ -37,19 +37,20 @@ class CachedPerturbations:
 
     def store(
         self, ids: np.ndarray, update_num: int, sides: Mapping[str, List[Tensor]], skip: Optional[np.ndarray] = None
-    ) -> None:
+    ) -> Dict[int, Dict[str, Tensor]]:
         """Average into the cache what belongs to its set; rows in *skip* (bool) are left out.
 
-        *sides* maps each side to one ``len_i x D`` tensor for each id.
+        *sides* maps each side to one ``len_i x D`` tensor for each id. Returns the averages by row.
         """
         keep = self.neighbors.is_cached(ids)
         if skip is not None:
             keep = keep & ~skip
         rows = np.flatnonzero(keep).tolist()
         if len(rows) == 0:
-            return
+            return {}
         chosen = {side: [tensors[i] for i in rows] for side, tensors in sides.items()}
-        self.cache.put(ids[rows].tolist(), update_num, chosen.get("src"), chosen.get("tgt"))
+        averages = self.cache.put(ids[rows].tolist(), update_num, chosen.get("src"), chosen.get("tgt"))
+        return dict(zip(rows, averages))
 
     def serve(self, ids: np.ndarray, side: str, lengths: Sequence[int], num_columns: int, dim: int) -> ServedSide:
         """What the committed generation holds for *ids*; *lengths* are their numbers of real tokens.

@@ -1,4 +1,4 @@
-"""ARCH's Algorithm 3 in plain torch, one sentence at a time, written from the paper: slow, obvious, and none of our code.
+"""ARCH's Algorithm 3 in plain torch, one sentence at a time, written from the paper: slow, obvious, none of our code.
 
 The only thing taken from the package is the stream of random numbers, which has an oracle of its own.
 """

@@ -66,9 +66,12 @@ def assert_cache_equals(reader, expected, cache_ids):
         assert_equal_perturbations(mine, expected[sample_id], f"cache of sample {sample_id}")
 
 
-@pytest.mark.parametrize("task", ["translation", "adversarial_translation"])
-def test_cache_and_reconstruction_equal_algorithm_3(tiny_corpus, tmp_path, monkeypatch, task):
-    training = build_trainer(arch_args(tiny_corpus, tmp_path, "--task", task))
+@pytest.mark.parametrize(
+    ("task", "on_average"), [("translation", False), ("adversarial_translation", False), ("translation", True)]
+)
+def test_cache_and_reconstruction_equal_algorithm_3(tiny_corpus, tmp_path, monkeypatch, task, on_average):
+    options = ["--task", task, *(["--cache-train-on-average"] if on_average else [])]
+    training = build_trainer(arch_args(tiny_corpus, tmp_path, *options))
     trainer, criterion, model = training.trainer, training.criterion, training.model
     in_double_precision(training, monkeypatch)
     pad, recorder = training.task.source_dictionary.pad(), Recorder(monkeypatch)
@@ -99,11 +102,13 @@ def test_cache_and_reconstruction_equal_algorithm_3(tiny_corpus, tmp_path, monke
                     }
             trainer.train_step(samples)
         assert sorted(recorder.used) == sorted(expected) and len(expected) == len(training.task.dataset("train"))
-        for sample_id, values in expected.items():
-            assert_equal_perturbations(recorder.used[sample_id], values, f"epoch {epoch}, sample {sample_id}")
         if epoch in (1, 3):
             for sample_id in cache_ids:
                 reference.moving_average(cache, sample_id, expected[sample_id], ALPHA)
+                if on_average:  # Eq. 2
+                    expected[sample_id] = cache[sample_id]
+        for sample_id, values in expected.items():
+            assert_equal_perturbations(recorder.used[sample_id], values, f"epoch {epoch}, sample {sample_id}")
         save_checkpoint(trainer)
         assert_cache_equals(criterion.perturbations.cache.reader, cache, cache_ids)
     assert len(lengths) > 5 and min(lengths) == 2  # batches of mixed lengths, a one-word sentence among them
