@@ -26,7 +26,8 @@ UPDATES = 10
 def first_losses(case: str, data: Path, save_dir: Path) -> List[float]:
     """Nats per target token in the first updates of one of ``CASES``, default model, dropout 0.1.
 
-    They reach into the second epoch, where ARCH takes its perturbations from the cache; FreeAT's replays fill the first.
+    They reach into the second epoch, where ARCH takes its perturbations from the cache; but for
+    FreeAT, whose replays fill the first.
     """
     first = train([*default_args(data, save_dir), *method_options(case), "--max-tokens", "400"], UPDATES)
     losses = first.losses
