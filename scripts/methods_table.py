@@ -57,7 +57,7 @@ ABOUT: Dict[str, About] = {
 
 
 def rows() -> List[str]:
-    """The table's lines, by name; raises ``ValueError`` where :data:`ABOUT` and the registry differ."""
+    """The table's lines, then the options that all share; raises ``ValueError`` where :data:`ABOUT` and the registry differ."""
     import fairseq_adv
 
     fairseq_adv.register()
@@ -82,7 +82,8 @@ def rows() -> List[str]:
         objective = first_line.replace("|", "\\|")
         about = ABOUT[name]
         lines.append(f"| `{name}{suffix}` | {about.paper} | {objective} | {about.passes} | {listed} | {about.use} |")
-    return lines
+    shared = " ".join(f"`--{name.replace('_', '-')}`" for name in sorted(n for n in common if n.startswith("adv_")))
+    return [*lines, "", f"Common to all: {shared}.", "`fairseq-adv options NAME` explains every option."]
 
 
 def with_table(page: str, table: str) -> str:

@@ -39,6 +39,9 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
         self.cfg = cfg
         self.sides = SIDE_CHOICES[str(cfg.adv_sides)]
         self.concat = str(cfg.adv_passes) == "concat"
+        self.trains_perturbed = str(cfg.adv_objective) == "perturbed"
+        if self.trains_perturbed:
+            self._require_divergence()
         self.radius_schedule = RadiusSchedule.parse(cfg.adv_radius_schedule)
         self._hook: Optional[EmbeddingHook] = None
         self._hooked: Optional[nn.Module] = None
@@ -65,12 +68,13 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
             penalty = self._weighted_penalty(batch)
             yield penalty
         else:
-            penalty = self._weighted_penalty(batch)
+            penalty = self._weighted_penalty(batch)  # first: the cross-entropy may be that of its perturbed output
             yield batch.ce + penalty
 
     def num_backwards(self) -> int:
         """How many backward passes one batch takes."""
-        return 2 if self.cfg.adv_detach_clean and not self.concat and self.strength() > 0 else 1
+        detached = self.cfg.adv_detach_clean and not self.concat and not self.trains_perturbed
+        return 2 if detached and self.strength() > 0 else 1
 
     def is_active(self) -> bool:
         """Whether this update is regularised; plain training otherwise."""
@@ -80,6 +84,15 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
     def is_due(self) -> bool:
         """Whether ``--adv-every`` counts this update in."""
         return (self.update_num - self.cfg.adv_start_update) % self.cfg.adv_every == 0
+
+    def _require_divergence(self) -> None:
+        """Refuse ``--adv-objective perturbed`` for a method without a penalty between clean and perturbed output."""
+        if type(self).penalty is AdversarialCriterion.penalty:
+            raise ValueError(
+                "--adv-objective perturbed replaces the clean cross-entropy beside a divergence from the clean output, "
+                f"but the loss of {type(self).__name__} has no such divergence, or trains both outputs; leave it at "
+                "clean"
+            )
 
     def _weighted_penalty(self, batch: TrainingBatch) -> Tensor:
         penalty = self.penalty(batch)
@@ -138,7 +151,7 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
     def open_batch(self, model: nn.Module, sample: Dict[str, Any]) -> TrainingBatch:
         """The passes over *sample* as the options want them."""
         shared = str(self.cfg.adv_outer_masks) == "shared"
-        return TrainingBatch(self, model, sample, self.hook(model), shared, self.concat)
+        return TrainingBatch(self, model, sample, self.hook(model), shared, self.concat, self.trains_perturbed)
 
     def _sample_size(self, sample: Dict[str, Any]) -> Any:
         return sample["target"].size(0) if self.sentence_avg else sample["ntokens"]

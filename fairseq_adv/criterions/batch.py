@@ -26,8 +26,9 @@ def bare_model(model: nn.Module) -> nn.Module:
 class TrainingBatch:
     """One batch, its passes and what came of them.
 
-    With *concat*, a pass that may share its forward with the clean one does so, over 2B rows. ``log`` collects
-    the method's columns of the training log.
+    With *concat*, a pass that may share its forward with the clean one does so, over 2B rows. With *trains_perturbed*
+    the clean pass has no graph, and the cross-entropy is that of the perturbed output. ``log`` collects the method's
+    columns of the training log.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class TrainingBatch:
         hook: EmbeddingHook,
         shared_masks: bool,
         concat: bool = False,
+        trains_perturbed: bool = False,
     ) -> None:
         self._criterion, self._model, self.bare, self.sample = criterion, model, bare_model(model), sample
-        self._concat = concat
+        self._concat, self._trains_perturbed = concat, trains_perturbed
         self.passes = BatchPasses(
             outer=lambda: self._forward(self._model, self.sample),
             inner=self.bare_pass,
@@ -55,21 +57,32 @@ class TrainingBatch:
         self.target_mask = self.target.ne(criterion.padding_idx)  # N: the target tokens that count
         self.log: Dict[str, Any] = {}
         self._clean: Optional[Tensor] = None
+        self._perturbed: Optional[Tensor] = None
         self._ce: Optional[Tensor] = None
 
     @property
     def log_probs(self) -> Tensor:
         """The clean output, ``N x V`` with N = B·T; its pass runs when it is first asked for."""
         if self._clean is None:
-            self._clean = self.passes.clean()
+            self._clean = self.passes.clean_without_gradient() if self._trains_perturbed else self.passes.clean()
         return self._clean
 
     @property
     def ce(self) -> Tensor:
-        """Cross-entropy of the clean output: what ``label_smoothed_cross_entropy`` computes, by the same operations."""
+        """Cross-entropy of the output that is trained: the clean one, or the perturbed one once its pass has run.
+
+        It is what ``label_smoothed_cross_entropy`` computes, by the same operations.
+        """
         if self._ce is None:
-            self._ce = self.cross_entropy(self.log_probs)
+            self._ce = self.cross_entropy(self._trained_output())
         return self._ce
+
+    def _trained_output(self) -> Tensor:
+        if not self._trains_perturbed:
+            return self.log_probs
+        if self._perturbed is None:
+            raise RuntimeError("the cross-entropy is that of the perturbed output, whose pass must come first")
+        return self._perturbed
 
     def cross_entropy(self, log_probs: Tensor) -> Tensor:
         """Label-smoothed cross-entropy summed over target tokens; likelihood and accuracy of the first are logged."""
@@ -94,7 +107,10 @@ class TrainingBatch:
             self._clean, other = both()
             return other
         _ = self.log_probs  # the clean pass comes first
-        return alone()
+        other = alone()
+        if self._trains_perturbed:
+            self._perturbed = other
+        return other
 
     def _half_precision(self) -> bool:
         return next(self.bare.parameters()).dtype != torch.float32 or torch.is_autocast_enabled()

@@ -14,6 +14,7 @@ from fairseq_adv.perturb import Ball
 from fairseq_adv.perturb.balls import LEVELS, NORMS
 from fairseq_adv.perturb.noise import DISTRIBUTIONS
 
+OBJECTIVES = ("clean", "perturbed")
 SIDE_CHOICES = {"both": ("src", "tgt"), "src": ("src",), "tgt": ("tgt",)}
 
 
@@ -47,6 +48,13 @@ class AdversarialConfig(LabelSmoothedCrossEntropyCriterionConfig):
         metadata={
             "help": "factors of the radius and step size by update, such as 1@0,2@2000 (larger batches bear larger "
             "perturbations); the default is a constant radius"
+        },
+    )
+    adv_objective: ChoiceEnum(list(OBJECTIVES)) = field(  # type: ignore[valid-type]
+        default="clean",
+        metadata={
+            "help": "input that the cross-entropy is trained on: clean (the papers), or perturbed (ours, cheaper: the "
+            "clean pass only gives the divergence its p and has no backward pass)"
         },
     )
     adv_outer_masks: ChoiceEnum(["fresh", "shared"]) = field(  # type: ignore[valid-type]
@@ -102,6 +110,11 @@ def check_adversarial(cfg: AdversarialConfig) -> None:
     if str(cfg.adv_passes) == "concat" and str(cfg.adv_outer_masks) == "shared":
         raise ValueError(
             "--adv-outer-masks shared needs --adv-passes sequential: in one pass each row draws masks of its own"
+        )
+    if str(cfg.adv_objective) == "perturbed" and str(cfg.adv_passes) == "concat":
+        raise ValueError(
+            "--adv-objective perturbed needs --adv-passes sequential: the clean pass has no backward pass, and one "
+            "pass over twice the rows cannot leave it out for half of them"
         )
 
 

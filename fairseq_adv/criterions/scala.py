@@ -49,6 +49,12 @@ class ScalaCriterion(AdversarialCriterion):
             value = getattr(cfg, name)
             require(0 <= value < math.inf, f"--{name.replace('_', '-')}", "finite and >= 0", value)
 
+        if self.trains_perturbed and str(cfg.scala_loss) == "ce":
+            raise ValueError(
+                "--adv-objective perturbed: --scala-loss ce takes its perturbation from the clean pass's backward "
+                "pass, which would not run; choose --scala-loss kl"
+            )
+
     def num_backwards(self) -> int:
         return 2 if str(self.cfg.scala_loss) == "ce" else super().num_backwards()
 

@@ -36,6 +36,11 @@ class SmartCriterion(AdversarialCriterion):
         check_ascent(cfg)
         require(cfg.smart_bregman >= 0, "--smart-bregman", ">= 0", cfg.smart_bregman)
         require(0 <= cfg.smart_momentum < 1, "--smart-momentum", "in [0, 1)", cfg.smart_momentum)
+        if self.trains_perturbed and cfg.smart_bregman > 0:
+            raise ValueError(
+                "--adv-objective perturbed: the term of --smart-bregman needs the gradient of the clean pass, which "
+                "would not be saved then; set one of them back to its default"
+            )
         self.teacher = MomentumTeacher(cfg.smart_momentum) if cfg.smart_bregman > 0 else None
 
     def begin_training(self, trainer: Any, state: Optional[Dict[str, Any]]) -> None:

@@ -10,6 +10,8 @@ from typing import Callable, Dict, Optional
 import torch
 from torch import Tensor, nn
 
+from fairseq_adv.perturb.graphs import no_graph
+
 
 class MomentumTeacher:
     """θ̃ ← β θ̃ + (1 − β) θ, once for each update; the model is to stay near its output (Bregman proximal term).
@@ -33,7 +35,6 @@ class MomentumTeacher:
                 mine.lerp_(parameter.detach().to(mine.dtype), 1.0 - self.momentum)
         self._update_num = update_num
 
-    @torch.no_grad()
     def output(self, model: nn.Module, run: Callable[[], Tensor]) -> Tensor:
         """What *run*, a forward pass of *model*, returns under the teacher's parameters and without dropout."""
         own = {name: p.data for name, p in model.named_parameters()}
@@ -42,7 +43,8 @@ class MomentumTeacher:
             for name, parameter in model.named_parameters():
                 parameter.data = self.parameters[name].to(parameter.dtype)
             model.eval()
-            return run()
+            with no_graph():
+                return run()
         finally:
             for name, parameter in model.named_parameters():
                 parameter.data = own[name]

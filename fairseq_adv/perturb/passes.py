@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fairseq_adv.perturb.ascent import Objective, perturbation_gradient, projected_gradient_ascent
 from fairseq_adv.perturb.balls import Ball
+from fairseq_adv.perturb.graphs import no_graph
 from fairseq_adv.perturb.hooks import EmbeddingHook, Transform
 from fairseq_adv.perturb.layout import Perturbation, real_token_mask
 from fairseq_adv.perturb.rng import RngState, reseed_from_state
@@ -69,6 +70,11 @@ class BatchPasses:
             log_probs = self._outer()
         self._after = RngState.capture(device)
         return log_probs
+
+    def clean_without_gradient(self) -> Tensor:
+        """:meth:`clean` where nothing is to be trained on its output."""
+        with no_graph():
+            return self.clean()
 
     def perturbed(self, delta: Perturbation, shared_masks: Optional[bool] = None) -> Tensor:
         """Log-probs ``N x V`` at x + δ through the trainer's model, for the outer loss."""

@@ -34,6 +34,7 @@ STRONG: Dict[str, str] = {
 VARIANTS: Dict[str, str] = {
     "smart_label_smoothed bregman": "--smart-bregman 0.5 --smart-momentum 0.5",
     "smart_label_smoothed detached": "--adv-detach-clean",
+    "smart_label_smoothed perturbed": "--adv-objective perturbed",
     "r3f_label_smoothed concat": "--r3f-sigma 0.1 --adv-passes concat",
     "scala_label_smoothed ce": "--scala-loss ce",
     "conadv_label_smoothed concat": "--task adversarial_translation --adv-passes concat",

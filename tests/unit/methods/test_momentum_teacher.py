@@ -65,3 +65,17 @@ def test_keeps_small_steps_of_a_half_precision_model():
         teacher.follow(model, update_num)
     expected = 1.01 - 0.01 * 0.99**100
     assert teacher.parameters["weight"].item() == pytest.approx(expected, abs=3e-4)
+
+
+def test_answers_with_its_own_parameters_inside_autocast():
+    """Autocast keeps half-precision copies of the weights that it has seen: here, of the model's own."""
+    model, teacher = line(1.0), MomentumTeacher(0.5)
+    teacher.follow(model, 0)
+    model.weight.data.fill_(3.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        own = model(torch.ones(1, 1))
+        output = teacher.output(model, lambda: model(torch.ones(1, 1)))
+        again = model(torch.ones(1, 1))
+    assert output.item() == 1.0 and own.item() == again.item() == 3.0
+    again.backward()
+    assert model.weight.grad is not None
