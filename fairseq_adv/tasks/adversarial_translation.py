@@ -54,6 +54,11 @@ class AdversarialTranslationTask(TranslationTask):
             cfg.persistent_workers = False
         super().__init__(cfg, src_dict, tgt_dict)
         self.batch_tokens = self.build_batch_tokens_schedule(cfg)
+        if self.batch_tokens is not None and cfg.num_batch_buckets > 0:
+            raise ValueError(
+                f"--num-batch-buckets {cfg.num_batch_buckets} pads the target sentences, whose tokens can then not be "
+                "counted beforehand: drop it, or set --update-freq in place of a batch counted in tokens"
+            )
         self._replays = Replays()
         self._looks_ahead = False
         self._trainer: Any = None
@@ -136,11 +141,6 @@ class AdversarialTranslationTask(TranslationTask):
             raise ValueError(
                 f"--update-freq {','.join(map(str, frequency))} and a batch counted in tokens (--target-batch-tokens "
                 "or --batch-tokens-schedule) both say how many micro-batches make an update: drop one"
-            )
-        if getattr(self.cfg, "num_batch_buckets", 0) > 0:
-            raise ValueError(
-                f"--num-batch-buckets {self.cfg.num_batch_buckets} pads the target sentences, whose tokens can then "
-                "not be counted beforehand: drop it, or set --update-freq in place of a batch counted in tokens"
             )
         if getattr(dataset, "tgt_sizes", None) is None:
             raise ValueError("batches counted in target tokens need training data with a target side")
