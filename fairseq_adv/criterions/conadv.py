@@ -126,7 +126,8 @@ class ConadvCriterion(AdversarialCriterion):
             self.delayed.begin(update_num, self._new_attempt)
             self._along = self.delayed.take() if self.is_active() else []
         elif self.line is not None:
-            self.line.begin(self.task.upcoming_batches(), wanted=self._is_active_at(update_num + 1))
+            wanted = self._is_active_at(update_num + 1)
+            self.line.begin(self.task.upcoming_batches(), self.task.present_size(), wanted)
             if not self.is_active():
                 self.line.join()
         self._new_attempt = False

@@ -20,7 +20,7 @@ Compute = Callable[[Dict[str, Any]], Tuple[Tensor, Perturbation, Tensor]]
 
 
 class LookAhead:
-    """δ of group t+1 under θ_t, on a CUDA stream of its own beside update t; on a CPU before it.
+    """δ of update t+1's batches under θ_t, on a CUDA stream of its own beside update t's; on a CPU before them.
 
     ``ready`` holds what was computed during the last update for the present one, ``ahead`` what is being computed
     for the next. *compute* must leave no gradient on any parameter; it may draw random numbers, which nobody notices.
@@ -30,6 +30,8 @@ class LookAhead:
         self._compute, self._device = compute, device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._present: Optional[List[Dict[str, Any]]] = None
+        self._queue: List[Dict[str, Any]] = []
+        self._micro_batches_left = 0
         self._nonfinite: List[Tensor] = []
         self._running = False
         self.ready, self.ahead = CarriedPerturbations(), CarriedPerturbations()
@@ -39,18 +41,21 @@ class LookAhead:
                 "none, so here it cannot be faster than disadv_label_smoothed, which needs fewer passes"
             )
 
-    def begin(self, upcoming: List[Dict[str, Any]], wanted: bool) -> None:
-        """Start on the batches *upcoming* unless that was done: a retried update finds the same list again.
+    def begin(self, upcoming: List[Dict[str, Any]], present_size: int, wanted: bool) -> None:
+        """Before each of the *present_size* micro-batches of an update: start on its share of the batches *upcoming*.
 
-        Nothing is computed unless they are *wanted*.
+        An update that is tried again finds the same list, and nothing to do. Nothing is computed unless it is
+        *wanted*.
         """
-        if upcoming is self._present:
+        if upcoming is not self._present:
+            self._present, self._micro_batches_left = upcoming, max(1, present_size)
+            self._queue = [batch for batch in upcoming if wanted and len(batch) > 0]  # an empty one stands for a dummy
+            self.ready, self.ahead = self.ahead, CarriedPerturbations()
+        share = -(-len(self._queue) // max(1, self._micro_batches_left))
+        self._micro_batches_left -= 1
+        if share == 0:
             return
-        self._present = upcoming
-        self.ready, self.ahead = self.ahead, CarriedPerturbations()
-        batches = [batch for batch in upcoming if wanted and len(batch) > 0]  # an empty one stands for a dummy batch
-        if not batches:
-            return
+        batches, self._queue = self._queue[:share], self._queue[share:]
         with self._aside():
             for batch in batches:
                 ids, delta, broken = self._compute(batch)

@@ -48,8 +48,9 @@ class UpdatePlan:
 class UpdateIterator(CountingIterator):
     """The updates of one epoch on one rank: lists of micro-batches, each group ``replays[group]`` times in a row.
 
-    ``n`` and ``len`` count updates. ``upcoming`` holds the micro-batches of the group after the present one if
-    *look_ahead* is set; it is empty at the end of the epoch, and a new list for each group.
+    ``n`` and ``len`` count updates. ``present_size`` is the number of micro-batches of the present group, and
+    ``upcoming`` holds those of the group after it if *look_ahead* is set; it is empty at the end of the epoch, and a
+    new list for each group.
     """
 
     own_groups = True  # what compat's repair of GroupedIterator asks for
@@ -63,6 +64,7 @@ class UpdateIterator(CountingIterator):
         look_ahead: bool = False,
     ) -> None:
         """*micro_batches* begin with the group of update *start*; *sizes* and *replays* are the whole epoch's."""
+        self.present_size = 0
         self.upcoming: List[Sample] = []
         self._look_ahead = look_ahead
         group, replay = locate_update(replays, start)
@@ -76,6 +78,7 @@ class UpdateIterator(CountingIterator):
             if self._look_ahead:
                 following = next(groups, [])
                 self.upcoming = following
+            self.present_size = len(present)
             for _ in range(replay, count):
                 yield present
             replay = 0
@@ -115,6 +118,11 @@ class UpdateEpochIterator(EpochBatchIterator):
     def upcoming(self) -> List[Sample]:
         """The micro-batches of the group after the present one; see :class:`UpdateIterator`."""
         return getattr(self._cur_epoch_itr, "upcoming", [])
+
+    @property
+    def present_size(self) -> int:
+        """How many micro-batches this rank has in the present update."""
+        return getattr(self._cur_epoch_itr, "present_size", 1)
 
     def next_epoch_itr(self, *args: Any, **kwargs: Any) -> Any:
         if self._next_epoch_itr is None:

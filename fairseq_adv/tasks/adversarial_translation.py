@@ -89,6 +89,10 @@ class AdversarialTranslationTask(TranslationTask):
         """
         return [] if self._epoch_iterator is None else self._epoch_iterator.upcoming
 
+    def present_size(self) -> int:
+        """How many micro-batches this rank has in the present update, dummy batches included."""
+        return 1 if self._epoch_iterator is None else self._epoch_iterator.present_size
+
     # ---- what fairseq calls -------------------------------------------------------------------------------
 
     def after_load_checkpoint(self, trainer: Any, extra_state: Optional[Dict[str, Any]], reset: bool) -> None:

@@ -50,9 +50,10 @@ def trainer_of(model):
 
 
 def task_that_tells(upcoming):
-    """A task whose next update is ``upcoming[0]``; the test moves it on."""
+    """A task whose next update is ``upcoming[0]`` and whose present one has ``upcoming[1]`` micro-batches (or one)."""
     task = toy_task()
     task.upcoming_batches = lambda: upcoming[0]
+    task.present_size = lambda: upcoming[1] if len(upcoming) > 1 else 1
     return task
 
 
@@ -78,11 +79,11 @@ def shifted(model, state=None, **options):
 @pytest.mark.parametrize("name", ["transformer", "transformer_shared"])
 def test_lookahead_perturbs_by_a_gradient_under_the_parameters_of_one_update_before(name, passes):
     model, epoch = toy_model(name).double(), updates_of_an_epoch()
-    upcoming = [[]]
+    upcoming = [[], 1]
     criterion = lookahead(model, upcoming, adv_passes=passes)
     deltas = [gradient_step(model, batch) for batch in epoch[0]]  # the first update has none from before
     for number, batches in enumerate(epoch):
-        upcoming[0] = epoch[number + 1] if number + 1 < len(epoch) else []
+        upcoming[:] = [epoch[number + 1] if number + 1 < len(epoch) else [], len(batches)]
         following = [gradient_step(model, batch) for batch in upcoming[0]]
         update = run_update(criterion, model, batches, number)
         losses = [(loss_of(model, b, {}) + loss_of(model, b, d)) / 2 for b, d in zip(batches, deltas)]
@@ -102,6 +103,17 @@ def test_lookahead_steps_on_the_spot_where_nothing_was_taken_ahead():
         losses = [(loss_of(model, b, {}) + loss_of(model, b, gradient_step(model, b))) / 2 for b in batches]
         assert_matches(update, model, sum(losses))
         descend(model, update)
+
+
+@pytest.mark.parametrize(("present", "shares"), [(1, [3]), (2, [2, 1]), (3, [1, 1, 1]), (5, [1, 1, 1, 0, 0])])
+def test_lookahead_spreads_over_the_micro_batches_of_an_update(present, shares):
+    model, epoch = toy_model(), updates_of_an_epoch()
+    criterion = lookahead(model, [epoch[2], present])
+    sizes = [0]
+    for _ in range(present):
+        criterion.begin_micro_batch(0, dummy_batch=False)
+        sizes.append(sum(batch["id"][0].item() in criterion.line.ahead._rows for batch in epoch[2]))
+    assert [after - before for before, after in zip(sizes, sizes[1:])] == shares
 
 
 def test_lookahead_of_an_update_that_is_tried_again():

@@ -156,6 +156,7 @@ def test_upcoming_is_the_next_update_and_empty_at_the_end():
     told = []
     for group in groups:
         told.append((group, training.epochs.upcoming))
+        assert training.epochs.present_size == len(group)
         assert training.epochs.upcoming is training.epochs.upcoming
     assert [group for group, _ in told[1:]] == [upcoming for _, upcoming in told[:-1]]
     assert told[-1][1] == [] and len(told) > 10
