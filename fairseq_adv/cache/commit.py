@@ -50,6 +50,7 @@ def write_manifest(
         missing = missing[parent.contains(missing)]
         manifest.shards += _carry_over(missing, parent, os.path.join(directory, manifest.name), spec, shard_bytes)
         manifest.num_records += len(missing)
+    manifest.checksum = manifest.own_checksum()
     files.write_durably(os.path.join(directory, manifest.name, MANIFEST), manifest.to_bytes())
     return manifest
 

@@ -61,9 +61,7 @@ class Files:
         temporary = f"{path}.tmp-{uuid.uuid4().hex[:8]}"
         fd = self.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[self.write(fd, view[:CHUNK]) :]
+            self.write_all(fd, data)
             self.fsync(fd)
         except OSError:
             with suppress(OSError):
@@ -72,6 +70,12 @@ class Files:
         finally:
             os.close(fd)
         return temporary
+
+    def write_all(self, fd: int, data: bytes) -> None:
+        """Write *data*, however many calls it takes."""
+        view = memoryview(data)
+        while view:
+            view = view[self.write(fd, view[:CHUNK]) :]
 
     def sync_directory(self, path: str) -> None:
         """Make renames inside *path* survive a crash."""
@@ -82,16 +86,13 @@ class Files:
             os.close(fd)
 
     def read_into(self, fd: int, buffer: memoryview, offset: int, what: str) -> None:
-        """Fill *buffer* from *offset* on; raises ``ValueError`` naming *what* if the file is shorter."""
+        """Fill *buffer* from *offset* on; raises ``ValueError`` naming *what* if the file is shorter.
+
+        ESTALE is for the caller to mend: it stays with a descriptor for ever, only opening the file anew helps.
+        """
         done, size = 0, len(buffer)
         while done < size:
-            rest, at = buffer[done:], offset + done
-            try:
-                count = self.preadv(fd, rest, at)
-            except OSError as error:
-                if error.errno not in RETRY_ERRORS:
-                    raise
-                count = self.retrying(lambda rest=rest, at=at: self.preadv(fd, rest, at), what)  # type: ignore[misc]
+            count = self.preadv(fd, buffer[done:], offset + done)
             if count == 0:
                 raise ValueError(f"{what} is truncated: {size} bytes expected at offset {offset}, {done} there")
             done += count
@@ -105,6 +106,18 @@ class Files:
     def open_to_read(self, path: str) -> int:
         """A descriptor of *path*, which another node may have written a moment ago."""
         return self.retrying(lambda: self.open(path, os.O_RDONLY), path)
+
+    def read_file(self, path: str) -> bytes:
+        """All of a small file, which another node may have written a moment ago."""
+
+        def read() -> bytes:
+            fd = self.open(path, os.O_RDONLY)
+            try:
+                return bytes(self.read_exactly(fd, os.fstat(fd).st_size, 0, path))
+            finally:
+                os.close(fd)
+
+        return self.retrying(read, path)
 
     def retrying(self, action: Callable[[], T], what: str) -> T:
         """*action*'s result; ENOENT and ESTALE are retried for ``retry_seconds``, then raised with *what*."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Dict, List, Optional
 
 from fairseq_adv.cache.files import crc32, files
@@ -24,9 +24,17 @@ class Manifest:
     fields: Dict[str, Any]
     shards: List[Dict[str, Any]] = field(default_factory=list)
     num_records: int = 0
+    checksum: Optional[int] = None  # CRC-32 of all the above; None in manifests that were written without it
 
     def to_bytes(self) -> bytes:
-        return json.dumps(asdict(self), indent=1, sort_keys=True).encode()
+        content = asdict(self)
+        if self.checksum is None:
+            del content["checksum"]
+        return json.dumps(content, indent=1, sort_keys=True).encode()
+
+    def own_checksum(self) -> int:
+        """What ``checksum`` has to be."""
+        return crc32(replace(self, checksum=None).to_bytes())
 
     @property
     def sides(self) -> List[str]:
@@ -44,9 +52,12 @@ def read_manifest(directory: str, name: str, crc: Optional[int] = None) -> Manif
     if crc is not None and crc32(data) != crc:
         raise ValueError(f"{path} is damaged or was replaced: its checksum is not the expected one")
     try:
-        return Manifest(**json.loads(data))
+        manifest = Manifest(**json.loads(data))
+        if manifest.checksum not in (None, manifest.own_checksum()):
+            raise ValueError("its checksum differs")
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+    return manifest
 
 
 def read_current(directory: str) -> Optional[Dict[str, Any]]:
@@ -73,8 +84,4 @@ def write_current(directory: str, manifest: Manifest) -> None:
 
 def read_file(path: str) -> bytes:
     """All of a small file."""
-    fd = files.open_to_read(path)
-    try:
-        return bytes(files.read_exactly(fd, os.fstat(fd).st_size, 0, path))
-    finally:
-        os.close(fd)
+    return files.read_file(path)

@@ -55,7 +55,7 @@ def check_room(directory: str, expected_bytes: int) -> None:
     if expected_bytes <= 0:
         return
     free = shutil.disk_usage(directory).free
-    held = sum(folder_bytes(os.path.join(directory, name)) for name in generation_folders(directory))
+    held = folder_bytes(*(os.path.join(directory, name) for name in generation_folders(directory)))
     logger.info(
         "two generations of cached perturbations take up to %.2f GB in %s (%.2f GB there, %.2f GB free)",
         *(expected_bytes / 1e9, directory, held / 1e9, free / 1e9),
@@ -68,13 +68,14 @@ def check_room(directory: str, expected_bytes: int) -> None:
         )
 
 
-def folder_bytes(folder: str) -> int:
-    """Bytes of the files in *folder*."""
-    total = 0
-    with suppress(FileNotFoundError), os.scandir(folder) as entries:
-        for entry in entries:
-            total += entry.stat().st_size if entry.is_file() else 0
-    return total
+def folder_bytes(*folders: str) -> int:
+    """Bytes of the files in *folders*; a shard that several generations share counts once."""
+    sizes = {}
+    for folder in folders:
+        with suppress(FileNotFoundError), os.scandir(folder) as entries:
+            for stat in (entry.stat() for entry in entries if entry.is_file()):
+                sizes[stat.st_dev, stat.st_ino] = stat.st_size
+    return sum(sizes.values())
 
 
 def check_configuration(directory: str, spec: CacheSpec) -> None:

@@ -30,15 +30,16 @@ class OwnerLock:
         body = {"run_id": run_id, "host": socket.gethostname(), "pid": self._pid, "started": _start_time(self._pid)}
         self.token = uuid.uuid4().hex
         data = json.dumps({**body, "token": self.token}).encode()
-        if not self._claim(data):
-            holder = read_holder(directory)
+        while not self._claim(data):
+            there = _content(self.path)
+            holder = _parsed(there)
             if holder is not None and not takeover and is_alive(holder, run_id):
                 raise ValueError(
                     f"{directory} is in use by run {holder.get('run_id')} (process {holder.get('pid')} on "
                     f"{holder.get('host')}): choose another --cache-dir, or stop that run, or take the directory "
                     "from it with --cache-takeover"
                 )
-            files.write_durably(self.path, data)
+            self._remove(there)
         atexit.register(self.release)
 
     def _claim(self, data: bytes) -> bool:
@@ -55,13 +56,41 @@ class OwnerLock:
             with suppress(OSError):
                 os.unlink(temporary)
 
-    def _claim_exclusively(self, data: bytes) -> bool:
+    def _remove(self, content: Optional[bytes]) -> None:
+        """Take the file away if it still has this *content*: of two runs that find one dead owner, one succeeds it."""
+        aside = f"{self.path}.tmp-{self.token[:8]}"
         try:
-            os.close(files.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            files.rename(self.path, aside)
+        except FileNotFoundError:
+            return  # another run is replacing it
+        try:
+            if _content(aside) != content:
+                self._give_back(aside)
+        finally:
+            with suppress(OSError):
+                os.unlink(aside)
+
+    def _give_back(self, aside: str) -> None:
+        """*aside* turned out to be the file of a run that was quicker."""
+        try:
+            files.link(aside, self.path)
+        except FileExistsError:  # a third run
+            pass
+        except OSError:  # a file system without hard links
+            files.rename(aside, self.path)
+
+    def _claim_exclusively(self, data: bytes) -> bool:
+        """Without hard links others may see the file before it is whole, and replace it: look if it is ours still."""
+        try:
+            fd = files.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         except FileExistsError:
             return False
-        files.write_durably(self.path, data)
-        return True
+        try:
+            files.write_all(fd, data)
+            files.fsync(fd)
+        finally:
+            os.close(fd)
+        return _content(self.path) == data
 
     def check(self) -> None:
         """Raise ``OSError`` if another run took the directory."""
@@ -85,9 +114,20 @@ class OwnerLock:
 
 def read_holder(directory: str) -> Optional[Dict[str, Any]]:
     """What ``OWNER`` says, or ``None`` if there is none or its writer died while it wrote."""
+    return _parsed(_content(os.path.join(directory, OWNER)))
+
+
+def _content(path: str) -> Optional[bytes]:
     try:
-        holder = json.loads(Path(directory, OWNER).read_bytes())
-    except (OSError, ValueError):
+        return Path(path).read_bytes()
+    except OSError:
+        return None
+
+
+def _parsed(content: Optional[bytes]) -> Optional[Dict[str, Any]]:
+    try:
+        holder = json.loads(content or b"")
+    except ValueError:
         return None
     return holder if isinstance(holder, dict) else None
 

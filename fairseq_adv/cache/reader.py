@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections import OrderedDict
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fairseq_adv.cache.files import files
+from fairseq_adv.cache.files import RETRY_ERRORS, files
 from fairseq_adv.cache.manifest import MANIFEST, Manifest, read_current, read_manifest
 from fairseq_adv.cache.shard import ShardReader, decode_rows
 
-MAX_DESCRIPTORS = 64
+# A large cache has hundreds of shards and is read at random; a quarter of what the process may open is left to others.
+MAX_DESCRIPTORS = min(512, max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
 IdList = Union[Sequence[int], np.ndarray]
 _TORCH = {np.dtype(np.float32): torch.float32, np.dtype(np.float16): torch.float16, np.dtype(np.int8): torch.int8}
 
@@ -67,7 +69,7 @@ class CacheReader:
         self._descriptors: OrderedDict[int, int] = OrderedDict()
         try:
             for number, shard in enumerate(self.shards):
-                shard.load_index(self._descriptor(number))
+                self._reading(number, shard.load_index)
         except BaseException:
             self.close()
             raise
@@ -108,9 +110,8 @@ class CacheReader:
         width, done = dim * dtype.itemsize, 0
         for (where, row), length in zip(pairs, lengths):
             end, shard = done + length, self.shards[where]
-            shard.read_rows(
-                self._descriptor(where), row, side, rows[done * width : end * width], scales[4 * done : 4 * end]
-            )
+            places = rows[done * width : end * width], scales[4 * done : 4 * end]
+            self._reading(where, shard.read_rows, row, side, *places)
             done = end
         return list(decode_rows(stored, scale, self.manifest.epsilon).split(lengths))
 
@@ -122,7 +123,7 @@ class CacheReader:
         data = _bytes_of(means)
         for number, (where, row) in enumerate(pairs):
             shard = self.shards[where]
-            shard.read_mean(self._descriptor(where), row, side, data[4 * dim * number : 4 * dim * (number + 1)])
+            self._reading(where, shard.read_mean, row, side, data[4 * dim * number : 4 * dim * (number + 1)])
             norms[number] = shard.norms(side)[row]
         return means, torch.from_numpy(norms)
 
@@ -141,6 +142,24 @@ class CacheReader:
         places = np.searchsorted(self.ids, wanted)
         return list(zip(self._where[places].tolist(), self._rows[places].tolist()))
 
+    def _reading(self, number: int, action: Callable[..., None], *args: Any) -> None:
+        """``action(descriptor, *args)`` on shard *number*; waits for a late file and replaces a stale descriptor."""
+
+        def again() -> None:
+            try:
+                action(self._descriptor(number), *args)
+            except OSError as error:
+                if error.errno == errno.ESTALE and number in self._descriptors:
+                    os.close(self._descriptors.pop(number))
+                raise
+
+        try:
+            again()
+        except OSError as error:
+            if error.errno not in RETRY_ERRORS:
+                raise
+            files.retrying(again, self.shards[number].path)
+
     def _descriptor(self, number: int) -> int:
         fd = self._descriptors.get(number)
         if fd is None:
@@ -152,12 +171,12 @@ class CacheReader:
 
     def _open(self, path: str) -> int:
         try:
-            return files.open_to_read(path)
+            return files.open(path, os.O_RDONLY)
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._descriptors:
                 raise
             self.close()  # the process may open fewer files than we would like to keep
-            return files.open_to_read(path)
+            return files.open(path, os.O_RDONLY)
 
     def __getstate__(self) -> Dict[str, Any]:
         return {**self.__dict__, "_descriptors": OrderedDict()}

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from fairseq_adv.cache.files import crc32, files
+from fairseq_adv.cache.files import RETRY_ERRORS, crc32, files
 
 _NUMPY = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "I64": np.int64}
 
@@ -179,6 +179,8 @@ class ShardReader:
         try:
             files.read_into(fd, out, base + row * columns * dtype.itemsize, self.path)
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in RETRY_ERRORS:
+                raise
             self._damaged(position, side, str(error), error)
         return crc32(out, crc)
 

@@ -130,7 +130,11 @@ def _gc(args: argparse.Namespace) -> int:
             f"{args.dir} is in use by run {holder.get('run_id')} (process {holder.get('pid')} on "
             f"{holder.get('host')}), which deletes what it can itself; if that run is dead, remove its file OWNER"
         )
-    freed = sum(folder_bytes(os.path.join(args.dir, name)) for name in superfluous)
+    every, kept = (
+        [os.path.join(args.dir, name) for name in generation_folders(args.dir) if name in some]
+        for some in ({*superfluous, *keep}, keep)
+    )
+    freed = folder_bytes(*every) - folder_bytes(*kept)  # generations may share shards
     if args.delete:
         for name in superfluous:
             delete_generation(args.dir, name)

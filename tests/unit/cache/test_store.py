@@ -35,6 +35,28 @@ def test_moving_average_over_refreshes(tmp_path):
         torch.testing.assert_close(got, expected[i].float(), rtol=1e-5, atol=1e-7)
 
 
+# Each refresh rounds once: by half a step of the format, relative to the largest value of a row. A refresh keeps α of
+# what was there, error and all, so that the errors sum to less than step / (1 − α).
+HALF_STEP = {"fp16": 2.0**-11, "int8": 0.5 / 127}
+
+
+@pytest.mark.parametrize("dtype", HALF_STEP)
+def test_moving_average_in_a_rounding_format(tmp_path, dtype):
+    alpha, expected, largest = 0.6, {}, {}
+    cache = open_for_writing(tmp_path, dtype, ema=alpha)
+    for epoch in range(1, 6):
+        refresh(cache, IDS, epoch)
+        for i in IDS:
+            new = delta(i, epoch, "tgt").double()
+            expected[i] = new if epoch == 1 else alpha * expected[i] + (1 - alpha) * new
+            largest[i] = max(largest.get(i, 0.0), expected[i].abs().max().item())
+    for i, got in zip(IDS, cache.reader.read(IDS, "tgt")):
+        bound = 1.1 * HALF_STEP[dtype] / (1 - alpha) * largest[i]
+        error = (got.double() - expected[i]).abs().max().item()
+        assert 0 < error < bound  # and rounded it is
+        assert error < 0.05 * (delta(i, 5, "tgt").double() - expected[i]).abs().max().item()  # far from no average
+
+
 @pytest.mark.parametrize("sealed_between", [False, True])
 def test_the_last_put_of_a_sample_counts_and_is_averaged_once(tmp_path, sealed_between):
     cache = open_for_writing(tmp_path, ema=0.5)

@@ -1,0 +1,122 @@
+"""What servers of shared file systems do: handles that go stale for good, stalls, and manifests that rot."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+import pytest
+
+from fairseq_adv.cache import open_cache
+from fairseq_adv.cache.files import Files, files
+from fairseq_adv.cache.opening import check_room, folder_bytes
+from tests.unit.cache.caches import assert_same, contents, open_for_writing, put, refresh
+
+IDS = list(range(20))
+
+
+class StaleHandles:
+    """A server that forgets the handles of a moment: each descriptor of then fails until its file is opened anew."""
+
+    def __init__(self, monkeypatch):
+        self.stale, self.reopened = set(), 0
+        preadv, plain_open = Files.preadv, Files.open
+
+        def open_anew(files, *args):
+            fd = plain_open(files, *args)
+            self.reopened += fd in self.stale
+            self.stale.discard(fd)
+            return fd
+
+        def read(files, fd, *args):
+            if fd in self.stale:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            return preadv(files, fd, *args)
+
+        monkeypatch.setattr(Files, "open", open_anew)
+        monkeypatch.setattr(Files, "preadv", read)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "int8"])
+def test_a_stale_handle_is_replaced(tmp_path, monkeypatch, dtype):
+    cache = open_for_writing(tmp_path, dtype, shard_bytes=1)
+    cache.begin_refresh(1)
+    for i in IDS:
+        put(cache, [i], 1)
+    cache.commit()
+    want, server = contents(cache), StaleHandles(monkeypatch)
+    monkeypatch.setattr(files, "retry_seconds", 5.0)
+    server.stale |= set(cache.reader._descriptors.values())
+    number = len(server.stale)
+    assert number == len(IDS)
+    start = time.monotonic()
+    assert_same(contents(cache), want)
+    assert server.reopened == number and time.monotonic() - start < 5
+    server.stale |= set(cache.reader._descriptors.values())
+    means, norms = cache.reader.read_means(IDS, "src")
+    assert means.shape[0] == norms.shape[0] == len(IDS) and not server.stale
+
+
+def test_a_file_that_stays_stale_is_named_after_the_bound(tmp_path, monkeypatch):
+    cache = open_for_writing(tmp_path)
+    refresh(cache, IDS, 1)
+
+    def never(self, fd, buffer, offset):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(Files, "preadv", never)
+    monkeypatch.setattr(files, "retry_seconds", 0.3)
+    start = time.monotonic()
+    with pytest.raises(OSError, match=r"w0000.*for 0\.3 s; is the cache directory mounted"):
+        cache.reader.read(IDS, "src")
+    assert time.monotonic() - start < 3
+    assert len(cache.reader._descriptors) <= 1
+
+
+def test_a_stall_is_only_slow(tmp_path, monkeypatch):
+    cache = open_for_writing(tmp_path)
+    refresh(cache, IDS, 1)
+    want, preadv, pauses = contents(cache), Files.preadv, iter([0.3])
+
+    def stalling(self, fd, buffer, offset):
+        time.sleep(next(pauses, 0))
+        return preadv(self, fd, buffer, offset)
+
+    monkeypatch.setattr(Files, "preadv", stalling)
+    start = time.monotonic()
+    assert_same(contents(open_cache(tmp_path)), want)
+    assert time.monotonic() - start >= 0.3
+
+
+def test_a_manifest_that_no_pointer_vouches_for_has_its_own_checksum(tmp_path):
+    cache = open_for_writing(tmp_path)
+    refresh(cache, IDS, 1)
+    want, path = contents(cache), next(tmp_path.glob("gen-000001-*/MANIFEST.json"))
+    refresh(cache, IDS, 2)
+    good = path.read_text()
+    assert_same(contents(open_cache(tmp_path, generation=1)), want)
+    for old, new in (('"epoch": 1', '"epoch": 9'), ('"epsilon": 0.5', '"epsilon": 0.7'), ('"num_records": 20', "")):
+        assert old in good
+        path.write_text(good.replace(old, new))
+        with pytest.raises(ValueError, match=r"gen-000001-\w+/MANIFEST\.json is damaged"):
+            open_cache(tmp_path, generation=1)
+
+
+def test_shards_that_generations_share_count_once(tmp_path):
+    cache = open_for_writing(tmp_path)
+    cache.begin_refresh(1)
+    put(cache, IDS, 1)
+    cache.prepare_checkpoint()
+    state = cache.state_dict()
+    for _ in range(3):  # each resume puts the shards into a folder of its own too
+        cache.close()
+        cache = open_for_writing(tmp_path)
+        cache.load_state_dict(state)
+    shards = list(tmp_path.glob("gen-*/*.safetensors"))
+    assert len(shards) == 4
+    assert folder_bytes(*(str(path.parent) for path in shards)) == shards[0].stat().st_size
+    usage = os.statvfs(tmp_path)
+    free = usage.f_bavail * usage.f_frsize
+    with pytest.raises(ValueError, match="GB free, two generations of this cache"):
+        check_room(str(tmp_path), free + 10**9)
