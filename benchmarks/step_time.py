@@ -75,14 +75,23 @@ def write_corpus(folder: Path, words: int, pairs: int) -> Path:
     for split, count in (("train", pairs), ("valid", 8)):
         for language in ("en", "de"):
             lines = []
-            for number in range(count):
+            for _ in range(count):
                 length = max(1, min(100, round(generator.lognormvariate(3.1, 0.5))))
                 body = generator.choices(range(words), weights, k=length)
-                # every word must occur, or the dictionary would be smaller
-                body += [(number * 7 + i) % words for i in range(max(1, words // count))] if split == "train" else []
                 lines.append(" ".join(f"w{word}" for word in body))
             (folder / f"{split}.{language}").write_text("\n".join(lines) + "\n")
-    arguments = ["--source-lang", "en", "--target-lang", "de", "--joined-dictionary", "--destdir", str(folder / "bin")]
+    (folder / "words.txt").write_text("".join(f"w{word} 1\n" for word in range(words)))
+    arguments = [
+        "--srcdict",
+        str(folder / "words.txt"),
+        "--source-lang",
+        "en",
+        "--target-lang",
+        "de",
+        "--joined-dictionary",
+        "--destdir",
+        str(folder / "bin"),
+    ]
     arguments += ["--trainpref", str(folder / "train"), "--validpref", str(folder / "valid")]
     with contextlib.redirect_stdout(io.StringIO()):
         preprocess.main(options.get_preprocessing_parser().parse_args(arguments))
@@ -267,7 +276,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2, help="of the CPU (2)")
     parser.add_argument("--rounds", type=int, default=15, help="updates of each method that count (15)")
     parser.add_argument("--words", type=int, default=4000, help="size of the dictionary (4000)")
-    parser.add_argument("--pairs", type=int, default=400, help="sentence pairs (400)")
+    parser.add_argument("--pairs", type=int, default=160, help="sentence pairs (160)")
     parser.add_argument("--methods", nargs="*", default=[], help="rows to measure beside plain (all)")
     parser.add_argument("--no-memory", action="store_true", help="leave memory out: it takes a process for each method")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
