@@ -57,7 +57,7 @@ ABOUT: Dict[str, About] = {
 
 
 def rows() -> List[str]:
-    """The table's lines, then the options that all share; raises ``ValueError`` where :data:`ABOUT` and the registry differ."""
+    """The table's lines, then the options that all share; raises ``ValueError`` where :data:`ABOUT` differs from the code."""
     import fairseq_adv
 
     fairseq_adv.register()
