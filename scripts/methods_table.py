@@ -57,7 +57,7 @@ ABOUT: Dict[str, About] = {
 
 
 def rows() -> List[str]:
-    """The table's lines, then the options that all share; raises ``ValueError`` where :data:`ABOUT` differs from the code."""
+    """The table's lines, then the options that all share; raises ``ValueError`` where :data:`ABOUT` is out of date."""
     import fairseq_adv
 
     fairseq_adv.register()
