@@ -34,6 +34,8 @@ class RdropCriterion(AdversarialCriterion):
         super().__init__(cfg, task)
         require(0 <= cfg.rdrop_alpha < math.inf, "--rdrop-alpha", "finite and >= 0", cfg.rdrop_alpha)
         require(str(cfg.adv_outer_masks) == "fresh", "--adv-outer-masks", "fresh: R-Drop compares two masks", "shared")
+        sides = str(cfg.adv_sides)
+        require(sides == "both", "--adv-sides", "left out: R-Drop perturbs neither side", sides)
         rule = "empty: R-Drop has no perturbation"
         require(not cfg.adv_radius_schedule, "--adv-radius-schedule", rule, cfg.adv_radius_schedule)
 

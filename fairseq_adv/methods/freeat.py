@@ -27,11 +27,13 @@ def freeat_term(
 ) -> Iterator[Tensor]:
     """CE(x + δ); once it has been propagated back, ``keep(Π_ε(δ + η g/‖g‖))``, the next replay's δ.
 
-    A sentence whose gradient is not finite gets δ = 0 and is counted in *log*.
+    *log* gets ``adv_loss``, the cross-entropy at δ. A sentence whose gradient is not finite gets δ = 0 and is counted.
     """
     leaf = leaf_of(delta)
     log.update({f"adv_norm_{side}": delta.sentence_norms(side).sum() for side in delta.sides})
-    yield cross_entropy(passes.clean(leaf))
+    loss = cross_entropy(passes.clean(leaf))
+    log["adv_loss"] = loss.data
+    yield loss
     gradient, broken = gradient_left_on(leaf)
     keep(ascent_step(delta, gradient, ball, step_size).zero_rows(broken))
     log["adv_nonfinite"] = broken.sum()

@@ -41,14 +41,17 @@ def freelb_terms(
 ) -> Iterator[Tensor]:
     """CE(x + δᵏ)/K for k = 1 … K (Algorithm 1); between two terms the caller runs the backward pass.
 
-    All passes share the first one's dropout masks. *log* gets ``adv_nonfinite`` and keeps the last δ's norms.
+    All passes share the first one's dropout masks. *log* gets ``adv_loss`` (the mean of the K cross-entropies) and
+    ``adv_nonfinite``, and keeps the last δ's norms.
     """
     delta, nonfinite = start, torch.zeros((), dtype=torch.long, device=passes.ids.device)
     for k in range(steps):
         leaf = leaf_of(delta)
         log_probs = passes.clean(leaf) if k == 0 else passes.perturbed(leaf, shared_masks=True)
         log.update({f"adv_norm_{side}": leaf.detached().sentence_norms(side).sum() for side in leaf.sides})
-        yield cross_entropy(log_probs) / steps
+        term = cross_entropy(log_probs) / steps
+        log["adv_loss"] = log.get("adv_loss", 0) + term.data
+        yield term
         if k < steps - 1:
             gradient, broken = gradient_left_on(leaf)
             delta = ascent_step(delta, gradient, ball, step_size).zero_rows(broken)

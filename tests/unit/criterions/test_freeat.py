@@ -64,7 +64,9 @@ def test_three_replays(name, sides):
     for update_num in range(3):
         start = {side: values.clone() for side, values in reference.delta.items()}
         update = run_update(criterion, model, [batch], update_num)
-        assert_matches(update, model, reference.loss_at(reference.delta))
+        expected = reference.loss_at(reference.delta)
+        assert_matches(update, model, expected)
+        assert update.log["adv_loss"].item() == pytest.approx(expected.item(), rel=1e-5)
         reference.move()
         assert any((reference.delta[side] - start[side]).abs().max() > 1e-3 for side in sides)
         descend(model, update, batch["ntokens"])

@@ -44,6 +44,7 @@ def test_loss_and_gradient_of_one_update(steps, sides, scale):
     expected, losses = freelb_loss(model, batch, steps, sides, scale)
     assert losses == sorted(losses)  # the ascent climbs
     assert_matches(update, model, expected)
+    assert update.log["adv_loss"].item() == pytest.approx(sum(losses) / steps, rel=1e-5)
 
 
 def test_all_passes_share_their_dropout_masks():

@@ -54,6 +54,12 @@ def test_without_dropout_there_is_no_divergence(passes):
     assert_matches(update, model, 2 * ref.cross_entropy(ref.output(model, batch, {}), batch))
 
 
+@pytest.mark.parametrize("sides", ["src", "tgt"])
+def test_a_choice_of_sides_is_refused(sides):
+    with pytest.raises(ValueError, match=f"--adv-sides must be left out: R-Drop .*, got {sides}"):
+        make_criterion("rdrop_label_smoothed", adv_sides=sides)
+
+
 def test_shared_masks_are_refused():
     with pytest.raises(ValueError, match="--adv-outer-masks must be fresh"):
         make_criterion("rdrop_label_smoothed", adv_outer_masks="shared")
