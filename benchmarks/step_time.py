@@ -7,7 +7,8 @@
 Every method gets a trainer of its own, fairseq's real one with the real criterion, and all of them train on the same
 batches in turn: round 1 plain, round 1 R3F, …, round 2 plain, …. The figures are medians over rounds of the ratio
 to plain *within* the round, which a machine that changes its speed leaves alone. Units are arithmetic from counted
-passes: a forward 1, a full backward 2 for each forward below it, a backward to δ alone 1; plain is 3.
+passes: a forward 1, a full backward 2 for each forward below it, a backward to δ alone 1; plain is 3. ConAdv is told
+the batch of the next round as the next update's; FreeAT's update is one of its replays.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ class Variant:
     criterion: str
     options: Sequence[str] = ()
     cached: bool = False
+    task: str = "translation"
 
+
+NO_ASCENT = ("--adv-steps", "0")  # what fills the cache matters not
 
 VARIANTS = [
     Variant("plain", "label_smoothed_cross_entropy"),
@@ -53,12 +57,16 @@ VARIANTS = [
     Variant("smart S=3", "smart_label_smoothed"),
     Variant("freelb K=3", "freelb_label_smoothed"),
     Variant("disadv", "disadv_label_smoothed"),
+    Variant("conadv lookahead", "conadv_label_smoothed", task="adversarial_translation"),
+    Variant("conadv shifted", "conadv_label_smoothed", ("--conadv-mode", "shifted")),
+    Variant("freeat", "freeat_label_smoothed", task="adversarial_translation"),
     Variant("scala kl", "scala_label_smoothed"),
     Variant("scala ce", "scala_label_smoothed", ("--scala-loss", "ce")),
     Variant("arch refresh S=3", "arch_label_smoothed"),
-    Variant("arch cached", "arch_label_smoothed", ("--adv-steps", "0"), cached=True),
-    Variant("arch cached, concat", "arch_label_smoothed", ("--adv-steps", "0", "--adv-passes", "concat"), cached=True),
-    Variant("arch cached, detached", "arch_label_smoothed", ("--adv-steps", "0", "--adv-detach-clean"), cached=True),
+    Variant("arch cached", "arch_label_smoothed", NO_ASCENT, cached=True),
+    Variant("arch cached, concat", "arch_label_smoothed", (*NO_ASCENT, "--adv-passes", "concat"), cached=True),
+    Variant("arch cached, detached", "arch_label_smoothed", (*NO_ASCENT, "--adv-detach-clean"), cached=True),
+    Variant("arch cached, perturbed", "arch_label_smoothed", (*NO_ASCENT, "--adv-objective", "perturbed"), cached=True),
 ]
 
 
@@ -106,7 +114,7 @@ class Subject:
 
         layers, dim, inner, heads = SIZES[args.size]
         words = f"""{data} --source-lang en --target-lang de --save-dir {folder / variant.name.replace(" ", "_")}
-            --task translation --arch transformer --encoder-layers {layers} --decoder-layers {layers}
+            --task {variant.task} --arch transformer --encoder-layers {layers} --decoder-layers {layers}
             --encoder-embed-dim {dim} --decoder-embed-dim {dim} --encoder-ffn-embed-dim {inner}
             --decoder-ffn-embed-dim {inner} --encoder-attention-heads {heads} --decoder-attention-heads {heads}
             --share-all-embeddings --dropout 0.1 --criterion {variant.criterion} --label-smoothing 0.1
@@ -121,10 +129,14 @@ class Subject:
             for samples in self.batches:
                 self.training.trainer.train_step(samples)
             self.training.trainer.begin_epoch(2)
-        self.counts = {"forward": 0, "inner": 0}
+        self.following: List[Any] = []
+        if variant.task == "adversarial_translation":
+            self.training.task.upcoming_batches = lambda: self.following
+            self.training.task.present_size = lambda: 1
 
-    def step(self, samples: List[Any]) -> float:
-        """Seconds of one update."""
+    def step(self, samples: List[Any], following: List[Any]) -> float:
+        """Seconds of one update on *samples*, the next one's being *following*."""
+        self.following = list(following)  # a new list: a new update
         synchronise(self.training.trainer)
         started = time.perf_counter()
         self.training.trainer.train_step(samples)
@@ -132,26 +144,30 @@ class Subject:
         return time.perf_counter() - started
 
     def count_passes(self, samples: List[Any]) -> Dict[str, int]:
-        """Forward passes of one update (a pass over twice the rows counts twice) and those of the ascent among them."""
-        import fairseq_adv.perturb.passes as passes
+        """Forward passes of one update (a pass over twice the rows counts twice); among them those to δ and without
+        a graph."""
+        from fairseq_adv.criterions.batch import TrainingBatch
 
-        counts, rows = {"forward": 0, "inner": 0}, samples[0]["target"].size(0)
-        original = passes.BatchPasses.inner
+        counts, rows = {"forward": 0, "inner": 0, "no_graph": 0}, samples[0]["target"].size(0)
+        original = TrainingBatch.bare_pass
 
         def encoder_ran(_: Any, __: Any, output: Dict[str, Any]) -> None:
-            counts["forward"] += output["encoder_out"][0].size(1) // rows
+            passes = output["encoder_out"][0].size(1) // rows
+            counts["forward"] += passes
+            counts["no_graph"] += 0 if torch.is_grad_enabled() else passes
 
-        def inner(batch: Any, delta: Any) -> Any:
+        def bare_pass(batch: Any) -> Any:
             counts["inner"] += 1
-            return original(batch, delta)
+            return original(batch)
 
+        self.step(samples, samples)
         handle = self.training.model.encoder.register_forward_hook(encoder_ran)
-        passes.BatchPasses.inner = inner  # type: ignore[method-assign]
+        TrainingBatch.bare_pass = bare_pass  # type: ignore[method-assign]
         try:
-            self.training.trainer.train_step(samples)
+            self.step(samples, samples)
         finally:
             handle.remove()
-            passes.BatchPasses.inner = original  # type: ignore[method-assign]
+            TrainingBatch.bare_pass = original  # type: ignore[method-assign]
         return counts
 
 
@@ -162,15 +178,16 @@ def synchronise(trainer: Any) -> None:
 
 def peak_memory(subject: Subject) -> int:
     """Bytes that two updates need on top of model and optimizer state."""
-    subject.step(subject.batches[0])
+    largest = max(subject.batches, key=lambda samples: samples[0]["ntokens"])
+    subject.step(subject.batches[0], largest)
     if subject.training.trainer.cuda:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        subject.step(max(subject.batches, key=lambda s: s[0]["ntokens"]))
+        subject.step(largest, largest)
         return torch.cuda.max_memory_allocated() - before
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = resident("VmRSS")
-    subject.step(max(subject.batches, key=lambda s: s[0]["ntokens"]))
+    subject.step(largest, largest)
     return resident("VmHWM") - before
 
 
@@ -182,6 +199,7 @@ def resident(field: str) -> int:
 def memory_of(variant: Variant, args: argparse.Namespace) -> int:
     """:func:`peak_memory` in a process of its own, where nothing was ever larger."""
     words = [sys.executable, __file__, "--memory-of", variant.name, "--device", args.device, "--size", args.size]
+    words += ["--words", str(args.words), "--pairs", str(args.pairs)]
     words += ["--precision", args.precision, "--max-tokens", str(args.max_tokens), "--threads", str(args.threads)]
     # memory that is freed goes back to the system at once, so that the peak is the program's own
     env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
@@ -198,9 +216,10 @@ def measure(args: argparse.Namespace, folder: Path) -> List[Dict[str, Any]]:
     subjects = [Subject(variant, data, args, folder) for variant in tqdm(chosen, desc="building", unit="method")]
     times: Dict[str, List[float]] = {v.name: [] for v in chosen}
     for number in tqdm(range(-1, args.rounds), desc="rounds", unit="round"):
-        samples = subjects[0].batches[number % len(subjects[0].batches)]
+        batches = subjects[0].batches
+        samples, following = batches[number % len(batches)], batches[(number + 1) % len(batches)]
         for subject in subjects:
-            seconds = subject.step(samples)
+            seconds = subject.step(samples, following)
             if number >= 0:  # the first round warms up
                 times[subject.variant.name].append(seconds)
     rows = []
@@ -213,7 +232,8 @@ def measure(args: argparse.Namespace, folder: Path) -> List[Dict[str, Any]]:
                 "method": name,
                 "forward": counts["forward"],
                 "inner": counts["inner"],
-                "units": 3 * counts["forward"] - counts["inner"],
+                "no_graph": counts["no_graph"],
+                "units": 3 * counts["forward"] - counts["inner"] - 2 * counts["no_graph"],
                 "seconds": statistics.median(times[name]),
                 "ratio": statistics.median(ratios),
             }
@@ -239,13 +259,13 @@ def describe(args: argparse.Namespace) -> str:
 
 def print_table(rows: List[Dict[str, Any]]) -> None:
     plain = rows[0]
-    print("| method | forward passes | of the ascent | units / plain | time / plain | ms | peak memory / plain |")
-    print("|---|---|---|---|---|---|---|")
+    print("| method | forward passes | of the ascent | no graph | units / plain | time / plain | ms | memory / plain |")
+    print("|---|---|---|---|---|---|---|---|")
     for row in rows:
         memory = f"{row['peak_bytes'] / plain['peak_bytes']:.2f}" if "peak_bytes" in row else "–"
         print(
-            f"| {row['method']} | {row['forward']} | {row['inner']} | {row['units'] / 3:.2f} | {row['ratio']:.2f} | "
-            f"{1000 * row['seconds']:.0f} | {memory} |"
+            f"| {row['method']} | {row['forward']} | {row['inner']} | {row['no_graph']} | {row['units'] / 3:.2f} | "
+            f"{row['ratio']:.2f} | {1000 * row['seconds']:.0f} | {memory} |"
         )
 
 
