@@ -18,6 +18,8 @@ from fairseq_adv.cache.shard import ShardReader, decode_rows
 
 # A large cache has hundreds of shards and is read at random; a quarter of what the process may open is left to others.
 MAX_DESCRIPTORS = min(512, max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+# Means of a small cache are held (65 MB for 16 thousand pairs with D = 512); those of a large one stay on the disk.
+MEANS_IN_MEMORY = 80 << 20
 IdList = Union[Sequence[int], np.ndarray]
 _TORCH = {np.dtype(np.float32): torch.float32, np.dtype(np.float16): torch.float16, np.dtype(np.int8): torch.int8}
 
@@ -67,6 +69,7 @@ class CacheReader:
             for entry in manifest.shards
         ]
         self._descriptors: OrderedDict[int, int] = OrderedDict()
+        self._means: Dict[str, Tuple[Tensor, Tensor]] = {}
         try:
             for number, shard in enumerate(self.shards):
                 self._reading(number, shard.load_index)
@@ -116,9 +119,21 @@ class CacheReader:
         return list(decode_rows(stored, scale, self.manifest.epsilon).split(lengths))
 
     def read_means(self, ids: IdList, side: str) -> Tuple[Tensor, Tensor]:
-        """The mean over tokens of each sample's δ, ``n x D``, and its ℓ2 norm over tokens × D, ``n``; both fp32."""
+        """The mean over tokens of each sample's δ, ``n x D``, and its ℓ2 norm over tokens × D, ``n``; both fp32.
+
+        Where the means of all samples fit into ``MEANS_IN_MEMORY`` bytes, the first call reads them all.
+        """
         pairs = self._pairs(ids, side)
-        dim = self.shards[pairs[0][0]].layout(side)[1] if pairs else int(self.manifest.fields.get(f"dim.{side}", 0))
+        dim = self.shards[0].layout(side)[1] if self.shards else int(self.manifest.fields.get(f"dim.{side}", 0))
+        if 4 * dim * len(self.ids) * len(self.sides) > MEANS_IN_MEMORY:
+            return self._read_means(pairs, side, dim)
+        if side not in self._means:
+            self._means[side] = self._read_means(self._pairs(self.ids, side), side, dim)
+        places = torch.from_numpy(np.searchsorted(self.ids, np.asarray(ids, dtype=np.int64)))
+        means, norms = self._means[side]
+        return means[places], norms[places]
+
+    def _read_means(self, pairs: List[Tuple[int, int]], side: str, dim: int) -> Tuple[Tensor, Tensor]:
         means, norms = torch.empty(len(pairs), dim), np.empty(len(pairs), dtype=np.float32)
         data = _bytes_of(means)
         for number, (where, row) in enumerate(pairs):
@@ -179,7 +194,7 @@ class CacheReader:
             return files.open(path, os.O_RDONLY)
 
     def __getstate__(self) -> Dict[str, Any]:
-        return {**self.__dict__, "_descriptors": OrderedDict()}
+        return {**self.__dict__, "_descriptors": OrderedDict(), "_means": {}}
 
     def close(self) -> None:
         """Close all descriptors; reading again opens them again."""
