@@ -13,7 +13,7 @@ from fairseq_adv.criterions.batch import TrainingBatch
 from fairseq_adv.criterions.config import AscentConfig, ascent_of, check_ascent, require
 from fairseq_adv.criterions.gathering import gather_on_first_rank
 from fairseq_adv.methods.freeat import freeat_term
-from fairseq_adv.perturb import Perturbation, initial_perturbation
+from fairseq_adv.perturb import Perturbation
 from fairseq_adv.perturb.carried import CarriedPerturbations
 
 
@@ -118,16 +118,7 @@ class FreeatCriterion(AdversarialCriterion):
     def _present_delta(self, batch: TrainingBatch) -> Perturbation:
         """Where the last replay left δ, and a random start for samples that had none."""
         ascent, passes = ascent_of(self.cfg, self.radius(1.0)), batch.passes
-        start = initial_perturbation(
-            ascent.init,
-            passes.ids,
-            passes.masks,
-            passes.dims,
-            ascent.ball,
-            ascent.init_scale,
-            ascent.seed,
-            stream=self.epoch,
-        )
+        start = ascent.start(passes, stream=self.epoch)
         carried, found = self.carried.take(passes.ids, start)
         rows = found.view(-1, 1, 1)
         values = {

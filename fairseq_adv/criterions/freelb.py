@@ -11,7 +11,6 @@ from fairseq_adv.criterions.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.batch import TrainingBatch
 from fairseq_adv.criterions.config import AscentConfig, ascent_of, check_ascent, require
 from fairseq_adv.methods.freelb import freelb_terms
-from fairseq_adv.perturb import initial_perturbation
 
 
 @dataclass
@@ -35,14 +34,5 @@ class FreelbCriterion(AdversarialCriterion):
 
     def loss_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
         ascent, passes = ascent_of(self.cfg, self.radius(1.0)), batch.passes
-        start = initial_perturbation(
-            ascent.init,
-            passes.ids,
-            passes.masks,
-            passes.dims,
-            ascent.ball,
-            ascent.init_scale,
-            ascent.seed,
-            stream=self.epoch,
-        )
+        start = ascent.start(passes, stream=self.epoch)
         return freelb_terms(passes, batch.cross_entropy, start, ascent.ball, ascent.steps, ascent.step_size, batch.log)

@@ -23,22 +23,25 @@ class Ascent:
     divergence: str
     seed: int
 
+    def start(self, passes: BatchPasses, stream: int) -> Perturbation:
+        """The random start δ⁰; *stream* (the epoch) separates the starts of one sample."""
+        return initial_perturbation(
+            self.init, passes.ids, passes.masks, passes.dims, self.ball, self.init_scale, self.seed, stream
+        )
+
 
 def worst_case_perturbation(
     passes: BatchPasses, log_p: Tensor, target_mask: Tensor, ascent: Ascent, stream: int
 ) -> Tuple[Perturbation, Tensor]:
     """δ^S of ARCH's Algorithm 1, lines 3-7: from a random start, S projected ascent steps on ℓ_v(x, δ).
 
-    *log_p* (``N x V``) is the clean output, *stream* (the epoch) separates random starts. Returns δ^S and
+    *log_p* (``N x V``) is the clean output. Returns δ^S and
     ``B`` (bool): sentences whose gradient was not finite; their δ is zero.
     """
-    start = initial_perturbation(
-        ascent.init, passes.ids, passes.masks, passes.dims, ascent.ball, ascent.init_scale, ascent.seed, stream
-    )
     clean = log_p.detach()
     return passes.ascend(
         lambda log_q: masked_divergence(clean, log_q, target_mask, ascent.divergence),
-        start,
+        ascent.start(passes, stream),
         ascent.ball,
         ascent.steps,
         ascent.step_size,
