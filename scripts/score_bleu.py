@@ -8,6 +8,9 @@
   that makes them comparable. They equal ``sacrebleu test.ref -i test.hyp -m bleu chrf`` to the last digit.
 - **Tokenised BLEU** is the number of most papers of this field: case-sensitive, unsmoothed, on Moses tokens.
   It equals ``fairseq-score --sys test.tok.hyp --ref test.tok.ref``. It cannot be compared across tokenisers.
+- **Tokenised data.** If what was binarised are Moses tokens, ``--detokenize`` makes plain text of the hypotheses, and
+  ``--tokens generated`` takes them as they are for the tokenised BLEU. ``--lowercase`` is for a set-up that
+  lower-cases: BLEU and chrF then ignore case, and their signatures say so.
 - **Every sentence counts.** ``fairseq-generate`` drops sentences that are too long, and, without
   ``--required-batch-size-multiple 1``, its last batch. A missing sentence is an error here.
 - **Length penalty.** ``--tune valid.out --tune-ref raw/valid.de`` picks the penalty of the highest BLEU on
@@ -95,11 +98,13 @@ def read_references(generation: Generation, path: Optional[Path], source: Path) 
     return lines
 
 
-def sacrebleu_scores(hypotheses: List[str], references: List[str], tokenize: Optional[str] = None) -> Dict[str, object]:
+def sacrebleu_scores(
+    hypotheses: List[str], references: List[str], tokenize: Optional[str] = None, lowercase: bool = False
+) -> Dict[str, object]:
     """sacreBLEU's BLEU and chrF2 with signatures, and the brevity ratio (system words / reference words)."""
     from sacrebleu.metrics import BLEU, CHRF
 
-    bleu, chrf = BLEU(tokenize=tokenize), CHRF()
+    bleu, chrf = BLEU(tokenize=tokenize, lowercase=lowercase), CHRF(lowercase=lowercase)
     bleu_score = bleu.corpus_score(hypotheses, [references])
     chrf_score = chrf.corpus_score(hypotheses, [references])
     return {
@@ -126,6 +131,18 @@ def moses_tokens(lines: List[str], language: str) -> List[str]:
     return [tokenizer.tokenize(line, return_str=True, escape=False) for line in lines]
 
 
+def plain_texts(hypotheses: List[Hypothesis], args: argparse.Namespace) -> List[str]:
+    """The text that is scored: the D lines, or the tokens of the H lines put together by Moses's rules."""
+    if not args.detokenize:
+        return [hypothesis.text for hypothesis in hypotheses]
+    try:
+        from sacremoses import MosesDetokenizer
+    except ImportError as error:
+        raise ValueError("--detokenize needs sacremoses: pip install sacremoses") from error
+    detokenizer = MosesDetokenizer(lang=args.lang)
+    return [detokenizer.detokenize(hypothesis.tokens.split()) for hypothesis in hypotheses]
+
+
 def tokenized_bleu(hypotheses: List[str], references: List[str]) -> float:
     """Unsmoothed corpus BLEU-4 on lines that are already tokenised, as ``fairseq-score`` and multi-bleu give it."""
     from sacrebleu.metrics import BLEU
@@ -137,10 +154,10 @@ def tune_lenpen(generation: Generation, references: List[str], args: argparse.Na
     """BLEU on the validation set for each length penalty."""
     from sacrebleu.metrics import BLEU
 
-    metric = BLEU(tokenize=args.sacrebleu_tokenize)
+    metric = BLEU(tokenize=args.sacrebleu_tokenize, lowercase=args.lowercase)
     scores = {}
     for lenpen in args.lenpens:
-        texts = [hypothesis.text for hypothesis in best_hypotheses(generation, lenpen, args.searched_with)]
+        texts = plain_texts(best_hypotheses(generation, lenpen, args.searched_with), args)
         scores[lenpen] = metric.corpus_score(texts, [references]).score
     return scores
 
@@ -156,8 +173,8 @@ def evaluate(args: argparse.Namespace) -> Dict[str, object]:
         best = max(scores, key=lambda lenpen: (scores[lenpen], -abs(lenpen - 1.0)))
         result = {"lenpen": best, "valid_bleu": scores[best], "valid_bleu_by_lenpen": scores}
     winners = best_hypotheses(generation, float(result["lenpen"]), args.searched_with)  # type: ignore[arg-type]
-    texts = [winner.text for winner in winners]
-    result.update(sacrebleu_scores(texts, references, args.sacrebleu_tokenize))
+    texts = plain_texts(winners, args)
+    result.update(sacrebleu_scores(texts, references, args.sacrebleu_tokenize, args.lowercase))
     if args.tokens == "moses":
         tokens = moses_tokens(texts, args.lang), moses_tokens(references, args.lang)
     else:
@@ -190,6 +207,8 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument("--lenpens", type=float, nargs="+", default=LENPENS, help="length penalties to choose from")
     parser.add_argument("--searched-with", type=float, default=1.0, help="--lenpen of fairseq-generate (default: 1)")
     parser.add_argument("--sacrebleu-tokenize", help="sacreBLEU's tokeniser, such as zh or ja-mecab (default: 13a)")
+    parser.add_argument("--lowercase", action="store_true", help="ignore case in BLEU and chrF")
+    parser.add_argument("--detokenize", action="store_true", help="the hypotheses are Moses tokens: put them together")
     parser.add_argument(
         "--tokens",
         choices=["moses", "generated"],

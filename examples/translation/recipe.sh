@@ -1,0 +1,304 @@
+# shellcheck shell=bash
+# What the recipes of this folder share; sourced by them, not run. A recipe sets the variables below, defines
+# fetch_text, and calls   recipe "$@".
+#
+#   bash examples/translation/RECIPE.sh [OPTIONS] STEP [-- MORE FAIRSEQ-TRAIN OPTIONS]
+#
+# Steps; each goes on where it was interrupted and does not repeat what is done:
+#   prepare                    fetch, check and unpack the corpus; tokens, subwords, fairseq-preprocess
+#   neighbors [SEED]           nearest cached sentences of every training pair, for arch
+#   train METHOD [SEED]        METHOD is plain, or a criterion METHOD_label_smoothed of this project
+#   evaluate [METHOD] [SEED]   translate the test set and score it; without METHOD all finished runs, with a table
+#   all [SEED]                 all of this for plain and arch
+#
+# Options:
+#   --reverse                  the other direction
+#   --mirror DIR_OR_URL        take the corpus's files, by their own names, from there
+#   --work-dir work            where everything goes
+#   --bpe sentencepiece        or subword-nmt
+#   --vocabulary N             pieces or merges of both languages together
+#   --embeddings SOURCE        word embeddings that neighbors are found by: hf:NAME_OR_PATH, fairseq:FILE, random
+#   --methods plain,arch       what "all" trains
+#   --epochs N                 the budget of a training
+#   --batch-tokens N           target tokens of an update, such as 64k
+#   --beam N   --lenpen N      of the search; --lenpen tuned: chosen on the validation set
+#   --average N                score the mean of the last N epochs' checkpoints; 0: the best checkpoint
+#   --normalize                Moses's normalisation of punctuation before tokenisation
+#   --workers N                processes for tokenisation and binarisation
+
+recipe_folder=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$recipe_folder/../.." && pwd)
+scripts=$root/scripts
+
+# ---- what a recipe may set ----
+corpus=''              # name of the folder below --work-dir
+source='' target=''    # direction without --reverse
+lowercase=''           # 1: tokens in lower case
+moses=1                # '': the text is published as tokens
+max_length=175         # tokens of either side of a training pair
+length_ratio=1.5       # of the two sides
+valid_every=0          # N: every N-th training pair is for validation; 0: the corpus has a validation set
+plain_apostrophes=''   # 1: ’ becomes ' in XML and SGML sets
+vocabulary=10000
+joined_dictionary=''   # 1: one dictionary, all embeddings shared
+max_tokens=4096        # of a micro-batch; only memory and speed depend on it
+batch_tokens=64k
+epochs=200
+beam=5 lenpen=1.0
+average=0
+train_options=()       # architecture, optimizer, regularisation
+
+# ---- options ----
+mirror='' work=work bpe=sentencepiece embeddings=hf:bert-base-multilingual-cased methods=plain,arch
+reverse='' normalize='' workers=$(nproc 2>/dev/null || echo 1)
+more=() words=()
+
+name=$(basename "$0")
+stop() { echo "$name: $*" >&2; exit 2; }
+say() { echo "$name: $*" >&2; }
+usage() {
+  sed -n '2,/^set /s/^# \{0,1\}//p' "$0" | sed '$d'
+  echo
+  sed -n '5,/^$/s/^# \{0,1\}//p' "$recipe_folder/recipe.sh"
+}
+
+parse() {
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --reverse) reverse=1; shift; continue ;;
+      --normalize) normalize=1; shift; continue ;;
+      -h | --help) usage; exit 0 ;;
+      --) shift; more=("$@"); break ;;
+      --mirror | --work-dir | --bpe | --vocabulary | --embeddings | --methods | --epochs | --batch-tokens | --beam \
+        | --lenpen | --average | --workers) [ $# -gt 1 ] || stop "$1 needs a value" ;;
+      -*) stop "unknown option $1 (--help lists them; options of fairseq-train go after --)" ;;
+      *) words+=("$1"); shift; continue ;;
+    esac
+    case $1 in
+      --mirror) mirror=$2 ;;
+      --work-dir) work=$2 ;;
+      --bpe) bpe=$2 ;;
+      --vocabulary) vocabulary=$2 ;;
+      --embeddings) embeddings=$2 ;;
+      --methods) methods=$2 ;;
+      --epochs) epochs=$2 ;;
+      --batch-tokens) batch_tokens=$2 ;;
+      --beam) beam=$2 ;;
+      --lenpen) lenpen=$2 ;;
+      --average) average=$2 ;;
+      --workers) workers=$2 ;;
+    esac
+    shift 2
+  done
+}
+
+check() {
+  local option
+  for option in vocabulary epochs beam workers; do
+    [[ ${!option} =~ ^[1-9][0-9]*$ ]] || stop "--$option must be a positive number, got ${!option}"
+  done
+  [[ $average =~ ^[0-9]+$ ]] || stop "--average must be a number, got $average"
+  [[ $lenpen =~ ^(tuned|[0-9]+(\.[0-9]+)?)$ ]] || stop "--lenpen must be a number or tuned, got $lenpen"
+  [[ $bpe = sentencepiece || $bpe = subword-nmt ]] || stop "--bpe must be sentencepiece or subword-nmt, got $bpe"
+  [[ $methods =~ ^[a-z0-9_]+(,[a-z0-9_]+)*$ ]] || stop "--methods must be a comma list such as plain,arch, got $methods"
+  if [ -n "$mirror" ] && [[ $mirror != *://* ]]; then
+    [ -d "$mirror" ] || stop "--mirror $mirror is neither a folder nor an address"
+    mirror=$(cd "$mirror" && pwd)
+  fi
+}
+
+is_seed() { [[ $1 =~ ^[0-9]+$ ]] || stop "SEED must be a number, got $1"; }
+
+# ---- where things are; a file or folder under its own name is complete ----
+
+place() {
+  mkdir -p "$work/$corpus"
+  work=$(cd "$work" && pwd)
+  base=$work/$corpus
+  languages=("$source" "$target") # of the corpus, whatever the direction
+  if [ -n "$reverse" ]; then read -r source target <<<"$target $source"; fi
+  text=$base/text${normalize:+-normalized}
+  data=$base/$bpe-$vocabulary${normalize:+-normalized}
+  runs=$data/runs/$source-$target
+}
+
+neighbor_file() { echo "$data/neighbors-$source-$target-seed$1.safetensors"; }
+run_folder() { echo "$runs/$1-seed$2"; }
+
+# ---- prepare ----
+
+# fetch NAME=URL…: into $base/download
+fetch() {
+  python "$scripts/fetch_corpus.py" --output "$base/download" ${mirror:+--mirror "$mirror"} "$@" >/dev/null
+}
+
+# unpack ARCHIVE FOLDER PATTERN…: from $base/download to $base/FOLDER
+unpack() {
+  local archive=$1 folder=$2
+  shift 2
+  if [ -d "$base/$folder" ]; then return; fi
+  python "$scripts/extract_archive.py" "$base/download/$archive" --output "$base/$folder" "$@"
+}
+
+# parallel_text FOLDER SET=PATH…: one sentence a line, in $base/plain or, for a corpus of tokens, $base/published
+parallel_text() {
+  local folder=$1 output=$base/plain set sets=()
+  shift
+  if [ -z "$moses" ]; then output=$base/published; fi
+  if [ -d "$output" ]; then return; fi
+  for set in "$@"; do sets+=(--set "$set"); done
+  python "$scripts/corpus_text.py" "$base/$folder" --languages "${languages[@]}" --output "$output" \
+    ${plain_apostrophes:+--plain-apostrophes} "${sets[@]}" >&2
+}
+
+tokens() {
+  local tokenize=(python "$scripts/tokenize_text.py") pair=(--languages "${languages[@]}" --workers "$workers")
+  if [ -z "$moses" ] && [ ! -d "$base/plain" ]; then
+    "${tokenize[@]}" "$base/published" "${pair[@]}" --output "$base/plain" --detokenize
+  fi
+  tokenized=$base/published
+  if [ -n "$moses" ]; then
+    tokenized=$base/tokenized${normalize:+-normalized}
+    if [ ! -d "$tokenized" ]; then
+      "${tokenize[@]}" "$base/plain" "${pair[@]}" --output "$tokenized" \
+        ${lowercase:+--lowercase} ${normalize:+--normalize}
+    fi
+  fi
+}
+
+binarise() {
+  local joined=()
+  if [ -n "$joined_dictionary" ]; then joined=(--joined-dictionary); fi
+  rm -rf "$data/bin.partial"
+  fairseq-preprocess --source-lang "${languages[0]}" --target-lang "${languages[1]}" "${joined[@]}" \
+    --trainpref "$data/bpe/train" --validpref "$data/bpe/valid" --testpref "$data/bpe/test" \
+    --destdir "$data/bin.partial" --workers "$workers" >"$data/preprocess.log" 2>&1 \
+    || { tail -n 5 "$data/preprocess.log" >&2; stop "fairseq-preprocess failed: see $data/preprocess.log"; }
+  mv "$data/bin.partial" "$data/bin"
+}
+
+prepare() {
+  say "fetching and checking $corpus"
+  fetch_text
+  if [ ! -d "$text" ]; then
+    say "tokens"
+    tokens
+    python "$scripts/clean_pairs.py" "$tokenized" --plain "$base/plain" --languages "${languages[@]}" \
+      --output "$text" --max-length "$max_length" --ratio "$length_ratio" --valid-every "$valid_every" >&2
+  fi
+  mkdir -p "$data"
+  if [ ! -d "$data/bpe" ]; then
+    say "subwords: $bpe, $vocabulary"
+    python "$scripts/subwords.py" "$text" --languages "${languages[@]}" --output "$data/bpe" \
+      --kind "$bpe" --vocabulary "$vocabulary"
+  fi
+  if [ ! -d "$data/bin" ]; then say "fairseq-preprocess"; binarise; fi
+  say "prepared: $data/bin"
+}
+
+prepared() { [ -d "$data/bin" ] || stop "$data/bin is not there: run the step prepare first, with the same options"; }
+
+# ---- neighbors, train, evaluate ----
+
+neighbors() {
+  prepared
+  local seed=$1 file
+  file=$(neighbor_file "$seed")
+  if [ -f "$file" ]; then return; fi
+  say "neighbors of $source-$target, seed $seed, by $embeddings"
+  # 10 % cached, K = 1: ARCH, appendix B.1; the file holds 5 so that other K can be tried
+  fairseq-adv neighbors "$data/bin" --source-lang "$source" --target-lang "$target" --output "$file" \
+    --embeddings "$embeddings" --proportion 0.1 --num-neighbors 5 --seed "$seed" --remove-bpe "${bpe//-/_}" >&2
+}
+
+train() {
+  prepared
+  local method=$1 seed=$2 run objective device=(--cpu) keep=(--no-epoch-checkpoints) share=() settings
+  run=$(run_folder "$method" "$seed")
+  objective=(--criterion "${method}_label_smoothed")
+  if [ "$method" = plain ]; then objective=(--criterion label_smoothed_cross_entropy); fi
+  if [ "$method" = arch ]; then
+    neighbors "$seed"
+    objective+=(--cache-neighbors "$(neighbor_file "$seed")")
+  fi
+  if [ "$average" -gt 0 ]; then keep=(--keep-last-epochs "$average"); fi
+  share=(--share-decoder-input-output-embed)
+  if [ -n "$joined_dictionary" ]; then share=(--share-all-embeddings); fi
+  if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then device=(--fp16); fi
+
+  mkdir -p "$run"
+  settings="$method $seed $epochs $batch_tokens $average ${more[*]}"
+  if [ -f "$run/settings" ] && [ "$(cat "$run/settings")" != "$settings" ]; then
+    stop "$run was begun with other settings ($(cat "$run/settings")): take another --work-dir, or delete it"
+  fi
+  echo "$settings" >"$run/settings"
+  if [ -f "$run/done" ]; then return; fi
+  printf '{"method": "%s", "seed": %d}\n' "$method" "$seed" >"$run/run.json"
+  say "training $method, seed $seed, $epochs epochs: $run/train.log"
+  # --required-batch-size-multiple 1: with fairseq's default of 8 the last batch of each set is dropped
+  fairseq-train "$data/bin" --user-dir "$(fairseq-adv user-dir)" --task adversarial_translation \
+    --source-lang "$source" --target-lang "$target" "${objective[@]}" "${share[@]}" "${train_options[@]}" \
+    --max-tokens "$max_tokens" --target-batch-tokens "$batch_tokens" --required-batch-size-multiple 1 \
+    --max-epoch "$epochs" --seed "$seed" --save-dir "$run/checkpoints" "${keep[@]}" \
+    --eval-bleu-remove-bpe "${bpe//-/_}" --eval-bleu-detok-args "{\"target_lang\": \"$target\"}" --log-format json --log-interval 50 "${device[@]}" "${more[@]}" \
+    >>"$run/train.log" 2>&1 \
+    || { tail -n 5 "$run/train.log" >&2; stop "training failed: see $run/train.log; the same command goes on from the last epoch"; }
+  touch "$run/done"
+}
+
+score() {
+  local run=$1 options=(--beam "$beam" --pair "$source-$target" --remove-bpe "${bpe//-/_}" --tokenized)
+  [ -f "$run/done" ] || stop "$run is not trained to its end: run the step train first"
+  if [ -n "$lowercase" ]; then options+=(--lowercase); fi
+  if [ "$lenpen" != tuned ]; then options+=(--lenpen "$lenpen"); fi
+  if [ "$average" -gt 0 ]; then
+    if [ ! -f "$run/checkpoints/average.pt" ] || [ "$run/done" -nt "$run/checkpoints/average.pt" ]; then
+      python "$scripts/average_checkpoints.py" --last-epochs "$average" --inputs "$run/checkpoints" \
+        --output "$run/checkpoints/average.pt" >&2
+    fi
+    options+=(--checkpoint average.pt)
+  fi
+  echo "$(basename "$run") ($source-$target)"
+  bash "$scripts/evaluate_run.sh" "$data/bin" "$run" "$text/raw" "${options[@]}"
+}
+
+evaluate_all() {
+  local file finished=()
+  for file in "$runs"/*/done; do
+    if [ -f "$file" ]; then finished+=("$(dirname "$file")"); fi
+  done
+  [ ${#finished[@]} -gt 0 ] || stop "$runs holds no finished run: run the step train first"
+  for file in "${finished[@]}"; do score "$file"; done
+  fairseq-adv report "${finished[@]}" --output "$data/report-$source-$target" --title "$corpus, $source-$target"
+}
+
+# ---- the whole ----
+
+recipe() {
+  parse "$@"
+  check
+  local step=${words[0]:-} method seed
+  case $step in
+    prepare) [ ${#words[@]} -eq 1 ] || stop "prepare takes nothing after it, got ${words[*]:1}" ;;
+    neighbors | all) seed=${words[1]:-1}; is_seed "$seed" ;;
+    train) [ ${#words[@]} -gt 1 ] || stop "train needs a METHOD: plain, arch, …"; seed=${words[2]:-1}; is_seed "$seed" ;;
+    evaluate) seed=${words[2]:-1}; is_seed "$seed" ;;
+    '') usage >&2; exit 2 ;;
+    *) stop "unknown step $step: prepare, neighbors, train, evaluate or all" ;;
+  esac
+  # shellcheck source=scripts/setup_env.sh
+  . "$scripts/setup_env.sh"
+  setup_env fairseq,knn,bert,report || stop "the environment could not be set up: see above"
+  place
+  case $step in
+    prepare) prepare ;;
+    neighbors) neighbors "$seed" ;;
+    train) train "${words[1]}" "$seed" ;;
+    evaluate) if [ ${#words[@]} -gt 1 ]; then score "$(run_folder "${words[1]}" "$seed")"; else evaluate_all; fi ;;
+    all)
+      prepare
+      for method in ${methods//,/ }; do train "$method" "$seed"; done
+      evaluate_all
+      ;;
+  esac
+}
