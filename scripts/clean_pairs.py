@@ -19,7 +19,7 @@ import sys
 from contextlib import ExitStack
 from itertools import zip_longest
 from pathlib import Path
-from typing import Iterator, NamedTuple, Optional, Sequence, TextIO, Tuple
+from typing import Callable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 Pair = Tuple[str, str]
 
@@ -53,18 +53,18 @@ def read_pairs(stem: Path, languages: Sequence[str]) -> Iterator[Pair]:
             raise ValueError(f"{stem}.{languages[0]} has fewer lines than {stem}.{languages[1]}")
 
 
-class PairWriter:
-    """``STEM.LANG`` for two languages."""
+def pair_writer(stem: Path, languages: Sequence[str], stack: ExitStack) -> Callable[[Pair], None]:
+    """A function that adds a pair to ``STEM.LANG``, which *stack* closes."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    one, other = (Path(f"{stem}.{lang}").open("w", encoding="utf-8") for lang in languages)  # noqa: SIM115
+    stack.enter_context(one)
+    stack.enter_context(other)
 
-    def __init__(self, stem: Path, languages: Sequence[str], stack: ExitStack) -> None:
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        self.files: Sequence[TextIO] = [
-            stack.enter_context(Path(f"{stem}.{lang}").open("w", encoding="utf-8", newline="\n")) for lang in languages
-        ]
+    def write(pair: Pair) -> None:
+        one.write(pair[0] + "\n")
+        other.write(pair[1] + "\n")
 
-    def write(self, pair: Pair) -> None:
-        for file, side in zip(self.files, pair):
-            file.write(side + "\n")
+    return write
 
 
 def both_forms(args: argparse.Namespace, name: str) -> Iterator[Tuple[Pair, Pair]]:
@@ -92,15 +92,15 @@ def clean(args: argparse.Namespace, output: Path) -> str:
     """Write everything below *output* and tell what was done. Raises ``ValueError`` if a set comes out empty."""
     counts = dict.fromkeys(("train", "valid", "test", "dropped"), 0)
     with ExitStack() as stack:
-        writers = {name: PairWriter(output / name, args.languages, stack) for name in ("train", "valid", "test")}
-        raw = {name: PairWriter(output / "raw" / name, args.languages, stack) for name in ("valid", "test")}
+        writers = {name: pair_writer(output / name, args.languages, stack) for name in ("train", "valid", "test")}
+        raw = {name: pair_writer(output / "raw" / name, args.languages, stack) for name in ("valid", "test")}
 
         def write(name: str, tokens: Pair, plain: Pair) -> None:
             counts[name] += 1
             if name in writers:
-                writers[name].write(tokens)
+                writers[name](tokens)
             if name in raw:
-                raw[name].write(plain)
+                raw[name](plain)
 
         for name, tokens, plain in split_training(args):
             write(name, tokens, plain)
