@@ -8,6 +8,8 @@
 #
 # Every method gets the same model, optimizer, batches and number of epochs. A run that was interrupted goes on
 # from its last epoch; a run that is done (RUN/done) is left alone. One CPU core, or the first GPU when there is one.
+# Later options of fairseq-train win over earlier ones; with --optimizer or --lr-scheduler among them, what belongs to
+# Adam (its betas, the weight decay) or to the inverse square root (warm-up) is left to them as well.
 set -euo pipefail
 
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | sed '$d'; }
@@ -42,6 +44,16 @@ case $method in
   plain) objective=(--task adversarial_translation --criterion label_smoothed_cross_entropy) ;;
   *) objective=(--task adversarial_translation --criterion "${method}_label_smoothed") ;;
 esac
+# fairseq refuses options of an optimizer or scheduler that is not chosen.
+optimizer=(--optimizer adam --adam-betas '(0.9, 0.98)' --weight-decay 0.0001)
+schedule=(--lr-scheduler inverse_sqrt --warmup-updates 400 --warmup-init-lr 1e-7)
+for word in "$@"; do
+  case $word in
+    --optimizer | --optimizer=*) optimizer=() ;;
+    --lr-scheduler | --lr-scheduler=*) schedule=() ;;
+  esac
+done
+
 device=(--cpu)
 if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then device=(--fp16); fi
 
@@ -52,9 +64,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} MKL_NUM_THREADS=${MKL_NUM_THREADS:-
 fairseq-train "$data" --user-dir "$(fairseq-adv user-dir)" "${objective[@]}" --label-smoothing 0.1 \
   --arch transformer --encoder-layers 2 --decoder-layers 2 --encoder-embed-dim 128 --decoder-embed-dim 128 \
   --encoder-ffn-embed-dim 256 --decoder-ffn-embed-dim 256 --encoder-attention-heads 4 --decoder-attention-heads 4 \
-  --share-all-embeddings --dropout 0.3 --weight-decay 0.0001 \
-  --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1.0 \
-  --lr 0.003 --lr-scheduler inverse_sqrt --warmup-updates 400 --warmup-init-lr 1e-7 \
+  --share-all-embeddings --dropout 0.3 "${optimizer[@]}" --clip-norm 1.0 --lr 0.003 "${schedule[@]}" \
   --max-tokens 1024 --required-batch-size-multiple 1 --max-epoch "$epochs" --seed "$seed" \
   --save-dir "$run/checkpoints" --no-epoch-checkpoints \
   --log-format json --log-interval 10 --num-workers 0 "${device[@]}" "$@" >>"$run/train.log" 2>&1

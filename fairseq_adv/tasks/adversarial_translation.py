@@ -137,7 +137,8 @@ class AdversarialTranslationTask(TranslationTask):
         if train in str(self._option("dataset.valid_subset", "valid")).split(","):
             raise ValueError(
                 f"--valid-subset names the training data {train!r}, whose batches are cut into updates: "
-                "copy the sentences to validate on into a subset of their own"
+                "copy the sentences to validate on into a subset of their own (or, with fairseq-validate, which trains "
+                "nothing, give --train-subset none)"
             )
 
     def _refuse_what_miscounts_tokens(self, dataset: Any, frequency: List[int]) -> None:

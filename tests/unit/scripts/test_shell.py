@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.scripts.loading import SCRIPTS
 
-OWN = ["quickstart.sh", "train_small.sh", "evaluate_run.sh"]
+OWN = ["quickstart.sh", "train_small.sh", "evaluate_run.sh", "large_batch_study.sh"]
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")

@@ -1,0 +1,218 @@
+#!/usr/bin/env python3
+"""Train, score and compare methods at growing batches counted in target tokens; ``large_batch_study.sh`` calls this.
+
+Every run sees the data for the same number of epochs. At × m the batch is m times ``--base-tokens``, the peak
+learning rate √m times as high (``inverse_sqrt_batch``) and the warm-up m times shorter in updates, so that it lasts
+as many epochs. Each run is scored on the test set at its last checkpoint (``--checkpoint``), and the same checkpoint
+gives the generalisation gap: the nll of the validation set less that of the training set, both under evaluation
+conditions (no dropout, no perturbation). The gap in training's own log would compare a regularised loss with a plain
+one.
+
+A run holds a lock as long as any of its processes lives: two studies cannot write into one folder, nor can a study
+that is started again after ``kill -9`` disturb a training that the kill left behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from large_batch_results import publish
+from tqdm import tqdm
+
+SCRIPTS = Path(__file__).resolve().parent
+METHODS = ("plain", "scala", "disadv", "conadv", "lamb")
+RADIUS_OPTIONS: Dict[str, Sequence[str]] = {
+    "scala": ("--scala-radius", "--scala-step-size"),
+    "disadv": ("--disadv-alpha",),
+    "conadv": ("--conadv-alpha",),
+}
+
+
+class Setting(NamedTuple):
+    """One run: *method* at *factor* times the base batch."""
+
+    method: str
+    factor: int
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        return f"{self.method}-x{self.factor}-seed{self.seed}"
+
+    def options(self, args: argparse.Namespace) -> List[str]:
+        """What ``fairseq-train`` gets beyond the common regime of ``train_small.sh``."""
+        target = args.base_tokens * self.factor
+        words = ["--max-tokens", min(target, args.max_tokens), "--target-batch-tokens", target, "--lr", args.lr]
+        words += ["--lr-scheduler", "inverse_sqrt_batch", "--lr-base-batch-tokens", args.base_tokens]
+        words += ["--lr-batch-power", 0.5, "--lr-warmup-init-lr", 1e-7]
+        words += ["--lr-warmup-updates", max(1, round(args.warmup_updates / self.factor))]
+        if self.method == "lamb":
+            words += ["--optimizer", "adv_lamb", "--lamb-betas", "(0.9, 0.98)", "--lr", args.lamb_lr]
+            words += ["--fp16-no-flatten-grads"]  # LAMB has to see each matrix; no effect without --fp16
+        for option in RADIUS_OPTIONS.get(self.method, ()):
+            words += [option, args.radius]
+        return [str(word) for word in words]
+
+
+class Processes:
+    """The commands under way, each in a process group of its own, so that all of a run can be ended."""
+
+    def __init__(self) -> None:
+        self._running: Set[subprocess.Popen] = set()
+        self.stopped = False
+
+    def run(self, command: Sequence[object], lock: int) -> Optional[str]:
+        """Run *command*, which inherits the descriptor *lock*; the reason if it failed, else None."""
+        if self.stopped:
+            return "interrupted"
+        words = [str(word) for word in command]
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, pass_fds=(lock,)
+        )
+        self._running.add(process)
+        if self.stopped:  # while it was started
+            self.stop()
+        try:
+            _, errors = process.communicate()
+        finally:
+            self._running.discard(process)
+        return None if process.returncode == 0 else f"status {process.returncode}: {errors.strip()[-500:]}"
+
+    def stop(self, *_: object) -> None:
+        """End what runs and start nothing more; a handler of signals."""
+        self.stopped = True
+        for process in list(self._running):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+
+
+def settings(args: argparse.Namespace) -> List[Setting]:
+    """The grid; all of the first seed before the second."""
+    pairs = [(method, factor) for method, factors in args.methods for factor in factors or args.factors]
+    return [Setting(method, factor, seed) for seed in args.seeds for method, factor in dict.fromkeys(pairs)]
+
+
+def complete(setting: Setting, args: argparse.Namespace, processes: Processes) -> Optional[str]:
+    """Train and score one setting as far as that is not done yet; the reason if that failed, else None."""
+    run = args.output / setting.folder
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return f"{setting.folder}: another process is at it: wait until it has ended and run this again"
+        for command in commands(setting, run, args):
+            reason = processes.run(command, lock.fileno())
+            if reason:
+                return f"{setting.folder}: {reason} (log: {run / 'train.log'})"
+    return None
+
+
+def commands(setting: Setting, run: Path, args: argparse.Namespace) -> Iterator[List[object]]:
+    """What is left to do for *run*, step by step."""
+    criterion = "plain" if setting.method == "lamb" else setting.method
+    train = ["bash", SCRIPTS / "train_small.sh", args.data, run, criterion, "--epochs", args.epochs]
+    yield [*train, "--seed", setting.seed, "--", *setting.options(args)]
+    checkpoint = run / "checkpoints" / args.checkpoint
+    score = run / "score.json"
+    if not (score.is_file() and score.stat().st_mtime >= checkpoint.stat().st_mtime):
+        evaluate = ["bash", SCRIPTS / "evaluate_run.sh", args.data, run, args.work_dir / "raw"]
+        yield [*evaluate, "--checkpoint", args.checkpoint]
+    losses = run / "losses.log"
+    if not (losses.is_file() and losses.stat().st_mtime >= checkpoint.stat().st_mtime):
+        yield validation(checkpoint, losses, args)
+
+
+def validation(checkpoint: Path, output: Path, args: argparse.Namespace) -> List[object]:
+    """Losses of the training and the validation set as fairseq validates; the log gets its name when it is whole.
+
+    ``--train-subset none`` tells the checkpoint's task that nothing is trained here.
+    """
+    script = (
+        'output=$1; shift; device=(--cpu); python -c "import sys, torch; sys.exit(not torch.cuda.is_available())" '
+        '&& device=(); fairseq-validate "$@" "${device[@]}" >"$output.partial" 2>&1 && mv "$output.partial" "$output"'
+    )
+    options = ["--path", checkpoint, "--valid-subset", "train,valid", "--train-subset", "none"]
+    options += ["--task", "adversarial_translation", "--max-tokens", 4096]
+    user_dir = SCRIPTS.parent / "fairseq_adv"
+    common = ["--user-dir", user_dir, "--required-batch-size-multiple", 1, "--log-format", "json"]
+    return ["bash", "-c", script, "validate", output, args.data, *options, *common]
+
+
+def method_and_factors(text: str) -> Tuple[str, List[int]]:
+    """``scala`` → ("scala", []), ``scala:4,16`` → ("scala", [4, 16])."""
+    method, _, factors = text.partition(":")
+    if method not in METHODS:
+        raise argparse.ArgumentTypeError(f"{method!r} is none of {', '.join(METHODS)}")
+    try:
+        numbers = [int(factor) for factor in factors.split(",")] if factors else []
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"write METHOD or METHOD:FACTOR,FACTOR such as scala:4,16, got {text!r}"
+        ) from None
+    return method, numbers
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    summary = "Methods at growing batches in target tokens, for a fixed number of epochs."
+    parser = argparse.ArgumentParser(prog="large_batch_study.sh", description=summary)
+    add = parser.add_argument
+    add("--work-dir", type=Path, required=True, help="the quickstart's data folder, WORK/PAIR-PAIRS")
+    every = [(name, []) for name in METHODS]
+    of = f"of {', '.join(METHODS)}, each perhaps with batches of its own (default: all)"
+    add("--methods", type=method_and_factors, nargs="+", default=every, metavar="METHOD[:M,M]", help=of)
+    add("--factors", type=int, nargs="+", default=[1, 4, 16], help="batches as multiples of the base (default: 1 4 16)")
+    add("--seeds", type=int, nargs="+", default=[1], help="seeds (default: 1)")
+    add("--epochs", type=int, default=30, help="epochs of each run (default: 30)")
+    add("--base-tokens", type=int, default=512, help="target tokens of an update at x1 (default: 512)")
+    add("--max-tokens", type=int, default=1024, help="micro-batch, where the batch is not smaller (default: 1024)")
+    add("--lr", type=float, default=0.003, help="Adam's learning rate at x1 (default: 0.003)")
+    add("--warmup-updates", type=int, default=200, help="warm-up at x1 (default: 200)")
+    add("--radius", type=float, default=1.0, help="radius of every method's perturbation (default: 1)")
+    add("--lamb-lr", type=float, default=0.02, help="LAMB's learning rate at x1 (default: 0.02)")
+    add("--checkpoint", default="checkpoint_last.pt", help="what is scored (default: checkpoint_last.pt)")
+    add("--jobs", type=int, default=1, help="runs at a time, one core each (default: 1)")
+    args = parser.parse_args(argv)
+    for name in ("epochs", "base_tokens", "max_tokens", "warmup_updates", "jobs"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
+    factors = [*args.factors, *(factor for _, own in args.methods for factor in own)]
+    if min(factors) < 1:
+        parser.error(f"--factors must be at least 1, got {min(factors)}")
+    args.data, args.output = args.work_dir / "bin", args.work_dir / f"large-batch-epochs{args.epochs}"
+    if not args.data.is_dir():
+        parser.error(f"no binarised data at {args.data}: run scripts/quickstart.sh first and give its data folder")
+    return args
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    args = parse_args(argv)
+    grid = settings(args)
+    args.output.mkdir(parents=True, exist_ok=True)
+    processes = Processes()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, processes.stop)
+    with ThreadPoolExecutor(args.jobs) as pool:
+        reasons = pool.map(lambda setting: complete(setting, args, processes), grid)
+        failures = [reason for reason in tqdm(reasons, total=len(grid), unit="run") if reason]
+    if processes.stopped:
+        print("large_batch_study.sh: interrupted; the same command goes on from the last epoch", file=sys.stderr)
+        return 130
+    for reason in failures:
+        print(f"large_batch_study.sh: {reason}", file=sys.stderr)
+    found = [(s.method, s.factor, s.seed, args.output / s.folder) for s in grid]
+    print(publish(found, args.base_tokens, args.output), end="")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
