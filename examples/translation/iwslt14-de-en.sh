@@ -17,7 +17,7 @@ vocabulary=10000       # merges of both languages together: fairseq's prepare-iw
 batch_tokens=64k       # ARCH (Zuo et al. 2021), appendix B
 max_tokens=4096        # fairseq's examples/translation/README.md; decides memory and speed only
 beam=9 lenpen=1.5      # run.sh of ARCH's release, its search on the validation set
-epochs=200             # ours: no number is published; the best checkpoint on the validation set is scored
+epochs=200             # ours: neither ARCH's release nor fairseq's README names one; the best checkpoint on the validation set is scored
 train_options=(
   # fairseq's examples/translation/README.md and, the same, run.sh of ARCH's release
   --arch transformer_iwslt_de_en --dropout 0.3 --weight-decay 0.0001 --clip-norm 0.0 --label-smoothing 0.1

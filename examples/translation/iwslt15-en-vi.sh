@@ -14,11 +14,11 @@ set -euo pipefail
 corpus=iwslt15-en-vi source=en target=vi
 moses='' # published as tokens
 max_length=175 length_ratio=9 # ours: only empty and broken pairs go (9: the default of Moses's corpus cleaning)
-vocabulary=10000       # ours: nothing published; as for IWSLT'14
+vocabulary=10000       # ours, as for IWSLT'14
 batch_tokens=64k       # ARCH (Zuo et al. 2021), appendix B
 max_tokens=4096        # as for IWSLT'14; decides memory and speed only
 beam=9 lenpen=1.5      # run.sh of ARCH's release, which is for IWSLT'14
-epochs=200             # ours: no number is published; the best checkpoint on the validation set is scored
+epochs=200             # ours: neither ARCH's release nor fairseq's README names one; the best checkpoint on the validation set is scored
 train_options=(
   # run.sh of ARCH's release, which is for IWSLT'14; ours to take it for this corpus too
   --arch transformer_iwslt_de_en --dropout 0.3 --weight-decay 0.0001 --clip-norm 0.0 --label-smoothing 0.1

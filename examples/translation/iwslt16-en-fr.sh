@@ -3,7 +3,7 @@
 #
 # 220,000 pairs of TED talks from WIT3's release 2016-01, both directions from the same files. Moses tokens with case,
 # cleaned as fairseq cleans IWSLT'14; tst2013 for validation, tst2014 for test, the defaults of torchtext's IWSLT.
-# Which sets and what case ARCH's paper used is not published in detail: compare methods, not with its numbers.
+# Which sets and what case ARCH's paper used is not in its release: compare methods, not with its numbers.
 #
 # The address below could not be tried from the machine that this was developed on, and WIT3 has moved more than once.
 # --mirror takes a copy of your own (en-fr.tgz).
@@ -13,11 +13,11 @@ set -euo pipefail
 
 corpus=iwslt16-en-fr source=en target=fr
 plain_apostrophes=1 max_length=175 length_ratio=1.5 # fairseq's prepare-iwslt14.sh, for the same kind of files
-vocabulary=10000       # ours: nothing published; as for IWSLT'14
+vocabulary=10000       # ours, as for IWSLT'14
 batch_tokens=64k       # ARCH (Zuo et al. 2021), appendix B
 max_tokens=4096        # as for IWSLT'14; decides memory and speed only
 beam=9 lenpen=1.5      # run.sh of ARCH's release, which is for IWSLT'14
-epochs=200             # ours: no number is published; the best checkpoint on the validation set is scored
+epochs=200             # ours: neither ARCH's release nor fairseq's README names one; the best checkpoint on the validation set is scored
 train_options=(
   # run.sh of ARCH's release, which is for IWSLT'14; ours to take it for this corpus too
   --arch transformer_iwslt_de_en --dropout 0.3 --weight-decay 0.0001 --clip-norm 0.0 --label-smoothing 0.1

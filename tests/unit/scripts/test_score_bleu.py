@@ -109,6 +109,23 @@ def test_tokens_as_generated_need_no_tokeniser(generated: Path, monkeypatch: pyt
     assert scoring.main([str(generated)]) == 2
 
 
+def test_tokens_in_lower_case_are_put_together_and_case_is_ignored(tmp_path: Path) -> None:
+    rng, refs = random.Random(2), references(40)
+    tokens = [line.lower() for line in scoring.moses_tokens(refs, "de")]
+    (tmp_path / "test.de").write_text("".join(line + "\n" for line in refs))
+    write_generation(tmp_path / "test.out", {i: [garble(line, rng)] for i, line in enumerate(tokens)}, tokens)
+    result = score(tmp_path / "test.out", "--lowercase", "--detokenize", "--tokens", "generated")
+    folder = tmp_path / "scored"
+    command = [sys.executable, "-m", "sacrebleu", str(tmp_path / "test.de"), "-i", str(folder / "test.hyp"), "-lc"]
+    printed = subprocess.run([*command, "-w", "14", "-f", "json"], capture_output=True, text=True, check=True).stdout
+    bleu = json.loads(printed)
+    assert round(result["bleu"], 14) == bleu["score"] and "case:lc" in result["bleu_signature"]
+    assert (folder / "test.tok.ref").read_text().splitlines() == tokens
+    whole = next(line for line in (folder / "test.hyp").read_text().splitlines() if line.count("(") == 1)
+    assert " )" not in whole and "( " not in whole
+    assert result["bleu"] > score(tmp_path / "test.out", "--detokenize", "--tokens", "generated")["bleu"] + 1
+
+
 @pytest.mark.parametrize("missing", [0, 299, 8])
 def test_a_dropped_sentence_is_an_error(generated: Path, missing: int, capsys: pytest.CaptureFixture) -> None:
     kept = [line for line in generated.read_text().splitlines() if not line[1:].startswith(f"-{missing}\t")]
