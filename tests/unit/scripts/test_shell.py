@@ -11,21 +11,21 @@ import pytest
 
 from tests.unit.scripts.loading import SCRIPTS
 
-OWN = ["quickstart.sh", "train_small.sh", "evaluate_run.sh", "large_batch_study.sh"]
+OWN = [f"scripts/{name}.sh" for name in ("quickstart", "train_small", "evaluate_run", "large_batch_study")]
+LARGE_BATCH = "examples/translation/large_batch"
+PRESETS = sorted(f"{LARGE_BATCH}/{path.name}" for path in (SCRIPTS.parent / LARGE_BATCH).glob("*.sh"))
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", [*OWN, *PRESETS])
 def test_shellcheck_finds_nothing(name: str) -> None:
-    done = subprocess.run(
-        ["shellcheck", "-x", f"scripts/{name}"], cwd=SCRIPTS.parent, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["shellcheck", "-x", name], cwd=SCRIPTS.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", [*OWN, *PRESETS])
 def test_syntax(name: str) -> None:
-    assert subprocess.run(["bash", "-n", str(SCRIPTS / name)], check=False).returncode == 0
+    assert subprocess.run(["bash", "-n", name], cwd=SCRIPTS.parent, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
