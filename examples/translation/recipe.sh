@@ -122,7 +122,10 @@ place() {
   runs=$data/runs/$source-$target
 }
 
-neighbor_file() { echo "$data/neighbors-$source-$target-seed$1.safetensors"; }
+neighbor_file() {
+  local embedded=${embeddings##*/}
+  echo "$data/neighbors-$source-$target-${embedded//:/-}-seed$1.safetensors"
+}
 run_folder() { echo "$runs/$1-seed$2"; }
 
 # ---- prepare ----
@@ -228,6 +231,7 @@ train() {
 
   mkdir -p "$run"
   settings="$method $seed $epochs $batch_tokens $average ${more[*]}"
+  if [ "$method" = arch ]; then settings+=" $embeddings"; fi
   if [ -f "$run/settings" ] && [ "$(cat "$run/settings")" != "$settings" ]; then
     stop "$run was begun with other settings ($(cat "$run/settings")): take another --work-dir, or delete it"
   fi
