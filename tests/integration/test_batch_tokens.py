@@ -17,6 +17,9 @@ MAX_TOKENS = (30, 50, 80)
 RANKS = (1, 2, 4)
 SCHEDULE = "80@0,160@7,60@12,240@14"
 SGD = ["--dropout", "0", "--optimizer", "sgd", "--lr", "0.2"]
+# a random start that is not small, so that its generators count; late, and every other update
+SCALA = ["--criterion", "scala_label_smoothed", "--scala-sigma", 0.1, "--scala-radius", 1]
+SCALA += ["--adv-start-update", 3, "--adv-every", 2]
 
 
 def job(data: Path, save_dir: Path, *options: Any) -> List[str]:
@@ -26,7 +29,7 @@ def job(data: Path, save_dir: Path, *options: Any) -> List[str]:
 
 @pytest.fixture(scope="module")
 def runs(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Dict[Any, Dict[str, Any]]:
-    """(ranks, what) -> an epoch; what is a value of ``--max-tokens``, or the schedule, straight or resumed twice."""
+    """(ranks, what) -> an epoch; *what* is a value of ``--max-tokens``, the schedule straight or resumed, or scala."""
     result = {}
     for ranks in RANKS:
         directory = tmp_path_factory.mktemp(f"ranks{ranks}")
@@ -37,6 +40,8 @@ def runs(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Dict[An
         for name, stops in (("straight", []), ("resumed", [5, 13])):
             args = job(tiny_corpus, directory / name, "--batch-tokens-schedule", SCHEDULE)
             jobs[name] = {"args": args, "stops": stops}
+        args = job(tiny_corpus, directory / "scala", *SCALA, "--target-batch-tokens", TARGET)
+        jobs["scala"] = {"args": args}
         if ranks == 1:
             outcomes = [in_parts(each["args"], each.get("stops", [])) for each in jobs.values()]
         else:
@@ -62,6 +67,16 @@ def test_any_number_of_ranks_trains_the_same(runs, ranks, tokens):
     """Updates of one to three micro-batches: on four ranks there is a dummy batch in each of them."""
     one, several = runs[1, tokens], runs[ranks, tokens]
     assert several["batch_tokens"] == one["batch_tokens"]
+    assert several["losses"] == pytest.approx(one["losses"], rel=1e-4)
+    for name, value in one["parameters"].items():
+        torch.testing.assert_close(several["parameters"][name], value, rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("ranks", RANKS[1:])
+def test_scalas_noise_is_the_samples_own_on_any_number_of_ranks(runs, ranks):
+    """Fairseq gives every rank the same seed; δ follows from (seed, epoch, sample), and its gradient stays local."""
+    one, several, plain = runs[1, "scala"], runs[ranks, "scala"], runs[1, 50]
+    assert one["losses"][:3] == plain["losses"][:3] and one["losses"][3] > plain["losses"][3] * 1.001
     assert several["losses"] == pytest.approx(one["losses"], rel=1e-4)
     for name, value in one["parameters"].items():
         torch.testing.assert_close(several["parameters"][name], value, rtol=0, atol=1e-5, msg=name)
