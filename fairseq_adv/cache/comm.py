@@ -1,20 +1,28 @@
-"""What the cache needs of a group of ranks: three collectives on Python objects."""
+"""What the cache needs of a group of ranks: collectives on Python objects, and one on bytes."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Protocol, TypeVar
+from typing import Any, Callable, List, Optional, Protocol, Sequence, TypeVar
+
+import torch
 
 T = TypeVar("T")
 
 
 class Comm(Protocol):
-    """A group of ranks."""
+    """A group of ranks; *src* is always a rank's number among all, not its place in a subgroup."""
 
     def all_gather_object(self, value: Any) -> List[Any]: ...
 
     def broadcast_object(self, value: Any, src: int = 0) -> Any: ...
 
     def barrier(self) -> None: ...
+
+    def broadcast_bytes(self, data: memoryview, src: int) -> None:
+        """Fill *data*, writable and of one length on all ranks, with that of rank *src*."""
+
+    def subgroup(self, ranks: Sequence[int]) -> Comm:
+        """A group of *ranks* alone; every rank calls this, those outside must not use what they get."""
 
 
 class LocalComm:
@@ -29,15 +37,24 @@ class LocalComm:
     def barrier(self) -> None:
         pass
 
+    def broadcast_bytes(self, data: memoryview, src: int) -> None:
+        pass
+
+    def subgroup(self, ranks: Sequence[int]) -> LocalComm:
+        return self
+
 
 class TorchComm:
-    """All ranks of ``torch.distributed``, over a gloo group of its own, so that no GPU memory is touched."""
+    """All ranks of ``torch.distributed`` (or *ranks*), over a gloo group, so that no GPU memory is touched."""
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: Optional[Sequence[int]] = None) -> None:
         import torch.distributed as dist
 
         self._dist = dist
-        self._group = dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
+        if ranks is None and dist.get_backend() == "gloo":
+            self._group = dist.group.WORLD
+        else:
+            self._group = dist.new_group(None if ranks is None else list(ranks), backend="gloo")
 
     def all_gather_object(self, value: Any) -> List[Any]:
         values: List[Any] = [None] * self._dist.get_world_size(self._group)
@@ -51,6 +68,12 @@ class TorchComm:
 
     def barrier(self) -> None:
         self._dist.barrier(group=self._group)
+
+    def broadcast_bytes(self, data: memoryview, src: int) -> None:
+        self._dist.broadcast(torch.frombuffer(data, dtype=torch.uint8), src=src, group=self._group)
+
+    def subgroup(self, ranks: Sequence[int]) -> TorchComm:
+        return TorchComm(ranks)
 
 
 class CacheError(OSError, ValueError):

@@ -1,16 +1,19 @@
-"""From sealed shards to a committed generation: uniqueness, carrying over, manifest; all on rank 0."""
+"""From sealed shards to a committed generation: uniqueness, carrying over, manifest."""
 
 from __future__ import annotations
 
 import logging
 import os
 import shutil
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional, TypeVar
 
 import numpy as np
 
+from fairseq_adv.cache.exchange import exchange_shards
 from fairseq_adv.cache.files import files
-from fairseq_adv.cache.manifest import MANIFEST, Manifest
+from fairseq_adv.cache.manifest import Manifest, store_manifest, write_current
+from fairseq_adv.cache.owner import OwnerLock
+from fairseq_adv.cache.placement import Places
 from fairseq_adv.cache.reader import CacheReader
 from fairseq_adv.cache.spec import CacheSpec
 from fairseq_adv.cache.writer import GenerationWriter
@@ -18,9 +21,38 @@ from fairseq_adv.cache.writer import GenerationWriter
 logger = logging.getLogger(__name__)
 
 CARRIED_AT_ONCE = 256
+T = TypeVar("T")
 
 
-def write_manifest(
+def commit_everywhere(places: Places, owner: Optional[OwnerLock], make: Callable[[], Manifest]) -> Manifest:
+    """Every rank: store what *make* returns on rank 0 in each place and point ``CURRENT`` at it.
+
+    No place's ``CURRENT`` is touched before all places hold all shards and the manifest. *owner* is a keeper's lock:
+    nothing is written into a directory that another run has taken.
+    """
+    what = "committing the cache"
+
+    def checked(action: Callable[[], T]) -> T:
+        assert owner is not None
+        owner.check()
+        return action()
+
+    def make_here() -> Dict[str, Any]:
+        manifest = checked(make)
+        if not places.several:
+            store_manifest(places.directory, manifest)
+            checked(lambda: write_current(places.directory, manifest))
+        return manifest.__dict__
+
+    manifest = Manifest(**places.on_rank_zero(make_here, what))
+    if places.several:
+        exchange_shards(places, manifest.name, manifest.shards)  # those that rank 0 carried over
+        places.on_keepers(lambda: checked(lambda: store_manifest(places.directory, manifest)), what)
+        places.on_keepers(lambda: checked(lambda: write_current(places.directory, manifest)), what)
+    return manifest
+
+
+def make_manifest(
     directory: str,
     progress: Dict[str, Any],
     spec: CacheSpec,
@@ -29,7 +61,7 @@ def write_manifest(
     expected_ids: Optional[Iterable[int]],
     shard_bytes: int,
 ) -> Manifest:
-    """Write the manifest of the generation in *progress*.
+    """The manifest of the generation in *progress*, to be stored once each place holds its shards.
 
     Those of *expected_ids* that were not written keep the *parent*'s record. Raises ``ValueError`` if two ranks wrote
     one sample or a shard is damaged.
@@ -51,7 +83,6 @@ def write_manifest(
         manifest.shards += _carry_over(missing, parent, os.path.join(directory, manifest.name), spec, shard_bytes)
         manifest.num_records += len(missing)
     manifest.checksum = manifest.own_checksum()
-    files.write_durably(os.path.join(directory, manifest.name, MANIFEST), manifest.to_bytes())
     return manifest
 
 

@@ -71,7 +71,7 @@ class Files:
             os.close(fd)
         return temporary
 
-    def write_all(self, fd: int, data: bytes) -> None:
+    def write_all(self, fd: int, data: Union[bytes, memoryview]) -> None:
         """Write *data*, however many calls it takes."""
         view = memoryview(data)
         while view:

@@ -60,6 +60,13 @@ def read_manifest(directory: str, name: str, crc: Optional[int] = None) -> Manif
     return manifest
 
 
+def store_manifest(directory: str, manifest: Manifest) -> None:
+    """Write *manifest* into its generation folder, which is made if need be."""
+    folder = os.path.join(directory, manifest.name)
+    os.makedirs(folder, exist_ok=True)
+    files.write_durably(os.path.join(folder, MANIFEST), manifest.to_bytes())
+
+
 def read_current(directory: str) -> Optional[Dict[str, Any]]:
     """``{"name": …, "manifest_crc32": …}`` of the current generation, or ``None`` before the first commit."""
     path = os.path.join(directory, CURRENT)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from fairseq_adv.cache.files import files
 from fairseq_adv.cache.manifest import SPEC, read_file
 from fairseq_adv.cache.owner import OwnerLock
+from fairseq_adv.cache.placement import Places
 from fairseq_adv.cache.retention import generation_folders, remember_folder
 from fairseq_adv.cache.spec import CacheSpec, differing_fields
 
@@ -40,6 +41,17 @@ def open_directory(
         owner.release()
         raise
     return owner
+
+
+def check_same_cache(places: Places, spec: CacheSpec) -> None:
+    """Every rank: raise ``ValueError`` if the ranks would cache different things, since their nodes' data differ."""
+    specs = places.comm.all_gather_object(spec.to_json())
+    for rank, other in enumerate(specs):
+        differing = differing_fields(specs[0], other)
+        if differing:
+            raise ValueError(
+                f"rank {rank} has other data or options than rank 0 ({'; '.join(differing)}): every node needs the same"
+            )
 
 
 def _remove_torn_files(directory: str) -> None:

@@ -7,15 +7,20 @@ there, without unpickling anything and without reading parameters. ``CHECKPOINTS
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
 import zipfile
 from contextlib import suppress
-from typing import Dict, List, Set, Tuple
+from typing import Dict, List, Optional, Set, Tuple
 
 from fairseq_adv.cache.files import CHUNK, files
 from fairseq_adv.cache.manifest import MANIFEST, read_current, read_file
+from fairseq_adv.cache.owner import OwnerLock
+from fairseq_adv.cache.placement import Places
+
+logger = logging.getLogger(__name__)
 
 FOLDERS = "CHECKPOINTS.json"
 _NAME = re.compile(rb"gen-\d{6,}-[0-9a-f]{8}")
@@ -93,3 +98,36 @@ def delete_generation(directory: str, name: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(os.path.join(directory, name, MANIFEST))
     shutil.rmtree(os.path.join(directory, name))
+
+
+def delete_others(directory: str, needed: Set[str], owner: OwnerLock) -> List[str]:
+    """Delete the generations of *directory* that neither *needed* nor ``CURRENT`` nor a checkpoint names; their names.
+
+    What goes wrong is logged only: nothing depends on it. Nothing is deleted if *owner* lost the directory.
+    """
+    deleted: List[str] = []
+    try:
+        if set(generation_folders(directory)) <= needed:
+            return deleted
+        owner.check()
+        needed = needed | needed_generations(directory)
+        for name in generation_folders(directory):
+            if name not in needed:
+                delete_generation(directory, name)
+                deleted.append(name)
+    except (OSError, ValueError) as error:
+        logger.warning("superseded perturbations stay in %s: %s", directory, error)
+    if deleted:
+        logger.info("deleted superseded perturbations: %s", ", ".join(deleted))
+    return deleted
+
+
+def needed_on_rank_zero(places: Places) -> Optional[Set[str]]:
+    """Every rank: what the checkpoints that rank 0 sees need; ``None`` if it cannot tell."""
+    needed: Optional[Set[str]] = None
+    if places.rank == 0:
+        try:
+            needed = needed_generations(places.directory)
+        except (OSError, ValueError) as error:
+            logger.warning("superseded perturbations stay in %s: %s", places.directory, error)
+    return places.comm.broadcast_object(needed)

@@ -11,18 +11,21 @@ import json
 import logging
 import os
 import uuid
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from torch import Tensor
 
-from fairseq_adv.cache.comm import Comm, LocalComm, together
-from fairseq_adv.cache.commit import share_shards, write_manifest, written_ids
+from fairseq_adv.cache.comm import CacheError, Comm, LocalComm
+from fairseq_adv.cache.commit import commit_everywhere, make_manifest
+from fairseq_adv.cache.exchange import exchange_shards
 from fairseq_adv.cache.files import crc32
-from fairseq_adv.cache.manifest import Manifest, read_manifest, write_current
-from fairseq_adv.cache.opening import open_directory
+from fairseq_adv.cache.manifest import Manifest
+from fairseq_adv.cache.opening import check_same_cache, open_directory
 from fairseq_adv.cache.owner import OwnerLock
+from fairseq_adv.cache.placement import find_places
 from fairseq_adv.cache.reader import CacheReader
-from fairseq_adv.cache.retention import delete_generation, generation_folders, needed_generations
+from fairseq_adv.cache.resuming import restore
+from fairseq_adv.cache.retention import delete_others, needed_on_rank_zero
 from fairseq_adv.cache.spec import CacheSpec
 from fairseq_adv.cache.writer import GenerationWriter
 
@@ -35,7 +38,8 @@ class PerturbationCache:
     *ema* is α of the moving average, *run_id* the name by which a restarted run is the same run. Raises
     ``ValueError`` for a directory that another run holds (unless *takeover*) or that holds a cache of another
     configuration, listing the fields that differ, and if *expected_bytes* (for two generations) do not fit on the disk.
-    Checkpoints in *checkpoint_folder* are asked which generations they need before one is deleted.
+    Checkpoints in *checkpoint_folder* are asked which generations they need before one is deleted. With *placement*
+    ``node-local`` the nodes' directories are different ones, kept equal over the network (:mod:`.placement`).
     """
 
     def __init__(
@@ -52,22 +56,30 @@ class PerturbationCache:
         takeover: bool = False,
         expected_bytes: int = 0,
         checkpoint_folder: str = "",
+        placement: str = "shared",
     ) -> None:
         self.directory, self.spec, self.ema, self.rank, self.world_size = directory, spec, ema, rank, world_size
-        self._comm: Comm = comm or LocalComm()
+        comm = comm or LocalComm()
         self._shard_bytes = shard_bytes
-        self._run = self._comm.broadcast_object(uuid.uuid4().hex[:8])
+        self._run, self._folders = comm.broadcast_object(uuid.uuid4().hex[:8]), 0
         self._owner: Optional[OwnerLock] = None
         self.reader: Optional[CacheReader] = None
         self._writer: Optional[GenerationWriter] = None
         self._failure: Optional[OSError] = None  # of a write, told to the other ranks when all meet again
         self._progress: Optional[Dict[str, Any]] = None  # generation, name, epoch, attempt, shards (all after a gather)
 
-        def open_it() -> None:
-            if rank == 0:
-                self._owner = open_directory(directory, spec, run_id, takeover, expected_bytes, checkpoint_folder)
+        self._places = find_places(comm, rank, world_size, directory, placement)
+        if self._places.several:
+            check_same_cache(self._places, spec)
 
-        self._collective(open_it, "opening the cache")
+        def open_it() -> None:
+            self._owner = open_directory(directory, spec, run_id, takeover, expected_bytes, checkpoint_folder)
+
+        try:
+            self._places.on_keepers(open_it, "opening the cache")
+        except CacheError:  # of another place, perhaps
+            self.close()
+            raise
 
     # ---- state --------------------------------------------------------------------------------------------
 
@@ -105,14 +117,15 @@ class PerturbationCache:
                 )
         else:
             number = (self.generation or 0) + 1
-            name = self._rank_zero(lambda: self._make_folder(number), "starting a generation")
+            name = self._new_name(number)
+            self._places.on_keepers(lambda: os.makedirs(os.path.join(self.directory, name)), "starting a generation")
             self._progress = {"generation": number, "name": name, "epoch": epoch, "attempt": 0, "shards": []}
         self._writer = self._writer or self._new_writer()
 
-    def _make_folder(self, number: int) -> str:
-        name = _folder_name(number)
-        os.makedirs(os.path.join(self.directory, name))
-        return name
+    def _new_name(self, number: int) -> str:
+        """A folder name for generation *number* that never was; the same on all ranks."""
+        self._folders += 1
+        return f"gen-{number:06d}-{crc32(f'{self._run} {self._folders}'.encode()):08x}"
 
     def _new_writer(self) -> GenerationWriter:
         assert self._progress is not None
@@ -166,9 +179,11 @@ class PerturbationCache:
             return writer.entries
 
         known = {entry["name"]: entry for entry in self._progress["shards"]}
-        for entries in self._collective(seal, "writing perturbations to the cache"):
+        before = set(known)
+        for entries in self._places.on_ranks(seal, "writing perturbations to the cache"):
             known.update({entry["name"]: entry for entry in entries})
         self._progress["shards"] = sorted(known.values(), key=lambda e: (e["attempt"], e["name"]))
+        exchange_shards(self._places, self._progress["name"], [known[name] for name in sorted(known.keys() - before)])
 
     def commit(self, expected_ids: Optional[Iterable[int]] = None) -> int:
         """Every rank, after a refresh: make its generation the current one and return its number.
@@ -179,21 +194,17 @@ class PerturbationCache:
         if self._progress is None:
             raise RuntimeError("no refresh is in progress")
         self._seal_and_gather()
-        manifest = Manifest(**self._rank_zero(lambda: self._commit(expected_ids), "committing the cache"))
+        progress = self._progress
+
+        def make() -> Manifest:
+            return make_manifest(
+                self.directory, progress, self.spec, self.ema, self.reader, expected_ids, self._shard_bytes
+            )
+
+        manifest = commit_everywhere(self._places, self._owner, make)
         self._pin(manifest)
         self._progress = self._writer = None
         return manifest.generation
-
-    def _commit(self, expected_ids: Optional[Iterable[int]]) -> Dict[str, Any]:
-        """Rank 0: write ``MANIFEST.json`` and ``CURRENT``, unless the directory belongs to another run now."""
-        assert self._progress is not None and self._owner is not None
-        self._owner.check()
-        manifest = write_manifest(
-            self.directory, self._progress, self.spec, self.ema, self.reader, expected_ids, self._shard_bytes
-        )
-        self._owner.check()
-        write_current(self.directory, manifest)
-        return manifest.__dict__
 
     # ---- checkpoints --------------------------------------------------------------------------------------
 
@@ -215,33 +226,14 @@ class PerturbationCache:
 
         Raises ``ValueError`` if the cache no longer holds what the checkpoint names, or holds it damaged.
         """
-        manifest, progress = self._rank_zero(lambda: self._restore(state), "resuming the cache")
+        name = self._new_name((state.get("in_progress") or {"generation": 0})["generation"])
+        manifest, progress = restore(self._places, state, self.spec, name)
         if self.reader is not None:
             self.reader.close()
         self.reader = self._writer = self._failure = None
         if manifest is not None:
-            self._pin(Manifest(**manifest))
+            self._pin(manifest)
         self._progress = progress
-
-    def _restore(self, state: Dict[str, Any]) -> Tuple[Optional[Dict[str, Any]], Optional[Dict[str, Any]]]:
-        """Rank 0: the manifest and the refresh that *state* names; the latter goes on in a folder of its own."""
-        committed, progress = state.get("committed"), state.get("in_progress")
-        for part in filter(None, (committed, progress)):
-            if part["name"] not in generation_folders(self.directory):
-                raise ValueError(
-                    f"the checkpoint needs generation {part['generation']} of the cache ({part['name']}), which "
-                    f"{self.directory} does not hold: put the directory back, or tell where it is with --cache-dir, or "
-                    "give up what was cached and count epochs anew with --reset-dataloader"
-                )
-        manifest = None
-        if committed is not None:
-            manifest = read_manifest(self.directory, committed["name"], committed["manifest_crc32"]).__dict__
-        if progress is not None:
-            written_ids(self.directory, progress, self.spec)
-            name = _folder_name(progress["generation"])
-            share_shards(self.directory, progress, name)
-            progress = {**progress, "name": name, "attempt": int(progress["attempt"]) + 1}
-        return manifest, progress
 
     def _pin(self, manifest: Manifest) -> None:
         """Every rank: read from the generation of *manifest* from now on."""
@@ -252,35 +244,24 @@ class PerturbationCache:
                 self.reader.close()
             self.reader = reader
 
-        self._collective(pin, f"opening generation {manifest.generation} of the cache")
-
-    # ---- the end ------------------------------------------------------------------------------------------
+        self._places.on_ranks(pin, f"opening generation {manifest.generation} of the cache")
 
     def delete_superseded(self) -> List[str]:
-        """Rank 0 deletes the generations that neither this run nor a checkpoint on disk needs; their names.
+        """Each keeper deletes the generations that neither this run nor a checkpoint on disk needs; their names.
 
-        Call it before :meth:`begin_refresh`, so that the disk never holds more than the checkpoints' generations and
-        the new one. It does not communicate, and what goes wrong is logged only: nothing depends on it.
+        Every rank calls it, before :meth:`begin_refresh`, so that the disk never holds more than the checkpoints'
+        generations and the new one. What goes wrong is logged only: nothing depends on it.
         """
-        deleted: List[str] = []
-        if self._owner is None:
-            return deleted
         needed = {self.reader.manifest.name} if self.reader is not None else set()
         needed |= {self._progress["name"]} if self._progress is not None else set()
-        try:
-            if set(generation_folders(self.directory)) <= needed:
-                return deleted
-            self._owner.check()
-            needed |= needed_generations(self.directory)
-            for name in generation_folders(self.directory):
-                if name not in needed:
-                    delete_generation(self.directory, name)
-                    deleted.append(name)
-        except (OSError, ValueError) as error:
-            logger.warning("superseded perturbations stay in %s: %s", self.directory, error)
-        if deleted:
-            logger.info("deleted superseded perturbations: %s", ", ".join(deleted))
-        return deleted
+        if self._places.several:
+            others = needed_on_rank_zero(self._places)  # checkpoints may lie on its node alone
+            if others is None:
+                return []
+            needed |= others
+        return [] if self._owner is None else delete_others(self.directory, needed, self._owner)
+
+    # ---- the end ------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close all files and give the directory back."""
@@ -289,14 +270,3 @@ class PerturbationCache:
         if self._owner is not None:
             self._owner.release()
             self._owner = None
-
-    def _collective(self, action: Any, what: str) -> List[Any]:
-        return together(self._comm, self.rank, action, what)
-
-    def _rank_zero(self, action: Any, what: str) -> Any:
-        """What *action* returns on rank 0, on every rank."""
-        return self._collective(lambda: action() if self.rank == 0 else None, what)[0]
-
-
-def _folder_name(generation: int) -> str:
-    return f"gen-{generation:06d}-{uuid.uuid4().hex[:8]}"

@@ -28,6 +28,13 @@ class ArchConfig(AscentConfig):
     """ARCH's own options; defaults of the paper's appendix B.1."""
 
     cache_dir: str = field(default="", metadata={"help": "directory of the cache (default: SAVE_DIR/perturbations)"})
+    cache_placement: ChoiceEnum(["shared", "node-local"]) = field(  # type: ignore[valid-type]
+        default="shared",
+        metadata={
+            "help": "shared: all ranks see one cache directory; node-local: each node has its own, kept equal over "
+            "the network"
+        },
+    )
     cache_interval: float = field(
         default=15,
         metadata={"help": "epochs from one refresh of all perturbations to the next, Tc (inf: refresh once)"},

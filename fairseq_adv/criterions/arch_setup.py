@@ -128,6 +128,7 @@ def open_perturbations(
         takeover=cfg.cache_takeover,
         expected_bytes=2 * generation_bytes(cfg, task.dataset(trainer.cfg.dataset.train_subset), neighbors, dims),
         checkpoint_folder=trainer.cfg.checkpoint.save_dir,
+        placement=str(cfg.cache_placement),
     )
     if state is not None:
         cache.load_state_dict(state)

@@ -70,6 +70,14 @@ class ThreadComm:
     def barrier(self) -> None:
         self._barrier.wait()
 
+    def broadcast_bytes(self, data: memoryview, src: int) -> None:
+        data[:] = self.broadcast_object(bytes(data), src)
+
+    def subgroup(self, ranks: Sequence[int]) -> ThreadComm:
+        fresh = [None] * len(self.slots), threading.Barrier(len(ranks), timeout=20)
+        slots, barrier = self.broadcast_object(fresh)
+        return ThreadComm(slots, barrier, self.rank)
+
 
 def on_ranks(count: int, action: Callable[[int, ThreadComm], Any], seconds: float = 20) -> List[Any]:
     """What *action* returns, or the exception it raises, on each of *count* ranks; a hang breaks the barrier."""
