@@ -8,8 +8,8 @@ trains ARCH for each radius ε (0, 0.1, 0.3, 1, 2) × started at once or after p
 (``--adv-start-update``) × outer dropout masks fresh or shared, and plain once. With fresh masks ε = 0 is pure
 dropout consistency; with shared masks it is plain training. The ascent's step size is ε, so that three steps can
 reach any point of the ball. Runs that are done are not repeated; a run that was interrupted goes on from its last
-epoch; a failed run does not stop the others. Ends with a table of the validation nll in Markdown, also in
-``WORK/sweep-epochsN/sweep.json`` and ``sweep.md``.
+epoch; a failed run does not stop the others. Ends with a table of the validation nll in Markdown, the best one and
+those after a quarter, a half and all of the epochs; also in ``WORK/sweep-epochsN/sweep.json`` and ``sweep.md``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from tqdm import tqdm
 
@@ -80,31 +80,37 @@ def train(setting: Setting, args: argparse.Namespace) -> Optional[str]:
     return f"{setting.folder}: status {done.returncode}, {done.stderr.strip() or 'see ' + str(run / 'train.log')}"
 
 
-def result(setting: Setting, output: Path) -> Dict[str, object]:
+def result(setting: Setting, output: Path) -> Dict[str, Any]:
     """What a run reached so far: the best validation nll, its epoch, and whether training is complete."""
-    row: Dict[str, object] = {**setting._asdict(), "valid_nll": None, "best_epoch": None, "done": False}
+    row: Dict[str, Any] = {**setting._asdict(), "valid_nll": None, "best_epoch": None, "done": False, "by_epoch": {}}
     run = output / setting.folder
     try:
-        best = load_run(str(run)).best_validation
+        loaded = load_run(str(run))
+        best = loaded.best_validation
     except (OSError, ValueError):
         return row
+    row["by_epoch"] = {int(line["epoch"]): line["nll_loss"] for line in loaded.log.validations}
     row["done"] = (run / "done").is_file()
     if best:
         row.update(valid_nll=best["nll_loss"], best_epoch=int(best["epoch"]))
     return row
 
 
-def markdown(rows: Sequence[Dict[str, object]]) -> str:
-    """One line for each run, the difference to plain of the same seed in the last column."""
+def markdown(rows: Sequence[Dict[str, Any]], epochs: int) -> str:
+    """One line for each run: the best validation nll, its difference to plain of the same seed, and its course."""
     plain = {row["seed"]: row["valid_nll"] for row in rows if row["eps"] is None}
-    lines = ["| ε | start (update) | masks | seed | valid nll | best epoch | − plain |", "|---" * 7 + "|"]
+    course = sorted({max(1, epochs // 4), max(1, epochs // 2), epochs})
+    heads = ["ε", "start (update)", "masks", "seed", "valid nll", "best epoch", "− plain"]
+    heads += [f"epoch {epoch}" for epoch in course]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for row in rows:
         nll, base = row["valid_nll"], plain.get(row["seed"])
         value = f"{nll:.3f}" + ("" if row["done"] else " (unfinished)") if isinstance(nll, float) else "–"
         known = isinstance(nll, float) and isinstance(base, float)
-        difference = f"{nll - base:+.3f}" if known and row["eps"] is not None else "–"  # type: ignore[operator]
+        difference = f"{nll - base:+.3f}" if known and row["eps"] is not None else "–"
         name = ["plain", "", ""] if row["eps"] is None else [f"{row['eps']:g}", str(row["start"]), str(row["masks"])]
         cells = [*name, str(row["seed"]), value, str(row["best_epoch"] or "–"), difference]
+        cells += [f"{row['by_epoch'][epoch]:.3f}" if epoch in row["by_epoch"] else "–" for epoch in course]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -144,8 +150,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         failures = [reason for reason in tqdm(trained, total=len(grid), unit="run") if reason]
     rows = [result(setting, args.output) for setting in grid]
     write_text(args.output / "sweep.json", json.dumps(rows, indent=2) + "\n")
-    write_text(args.output / "sweep.md", markdown(rows))
-    print(markdown(rows), end="")
+    write_text(args.output / "sweep.md", markdown(rows, args.epochs))
+    print(markdown(rows, args.epochs), end="")
     for reason in failures:
         print(f"eps_sweep.py: {reason}", file=sys.stderr)
     return 1 if failures else 0

@@ -66,8 +66,8 @@ def test_runs_everything_and_reports_failures(
     assert sweep.main(arguments) == 1
     printed = capsys.readouterr()
     assert "eps0.3-start0-fresh-seed1: status 1, out of memory" in printed.err
-    assert "| 1 | 0 | fresh | 1 | 4.750 | 1 | -0.250 |" in printed.out
-    assert "| 0.3 | 0 | fresh | 1 | – | – | – |" in printed.out
+    assert "| 1 | 0 | fresh | 1 | 4.750 | 1 | -0.250 | 4.750 | – |" in printed.out
+    assert "| 0.3 | 0 | fresh | 1 | – | – | – | – | – |" in printed.out
     rows = json.loads((work / "sweep-epochs2/sweep.json").read_text())
     assert [row["valid_nll"] for row in rows] == [5.0, 4.75, None, 4.75]
     last = commands[-1]
