@@ -14,6 +14,7 @@ from fairseq_adv.compat.patch import Patch
 
 PATCHES: List[Patch] = [
     checkpoints.load_own_checkpoints,
+    checkpoints.copy_checkpoints_whole,
     checkpoints.call_task_before_save,
     checkpoints.call_task_after_load,
     torchrun.train_one_job,

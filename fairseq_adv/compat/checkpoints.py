@@ -60,6 +60,25 @@ def load_own_checkpoints() -> None:
         torch.serialization.add_safe_globals(_safe_globals())
 
 
+@replaces("fairseq.file_io.PathManager.copy")
+def copy_checkpoints_whole(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A process that dies while it copies a checkpoint to ``checkpoint_last.pt`` leaves the previous one in place.
+
+    Fairseq writes a checkpoint beside its final name and renames it, but copies it to its further names by overwriting
+    them: a kill at that moment leaves a cut ``checkpoint_last.pt``, from which no restart gets going.
+    """
+    from fairseq.file_io import PathManager
+
+    def copy(src_path: str, dst_path: str, overwrite: bool = False) -> Any:
+        if not PathManager.supports_rename(dst_path) or (os.path.exists(dst_path) and not overwrite):
+            return original(src_path, dst_path, overwrite=overwrite)
+        done = original(src_path, f"{dst_path}.tmp", overwrite=True)
+        os.replace(f"{dst_path}.tmp", dst_path)
+        return done
+
+    return copy
+
+
 @replaces("fairseq.checkpoint_utils.save_checkpoint")
 def call_task_before_save(original: Callable[..., Any]) -> Callable[..., Any]:
     """``task.before_save_checkpoint(trainer, epoch_itr)`` is called on every rank before a checkpoint is written.

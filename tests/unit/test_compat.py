@@ -194,6 +194,30 @@ def test_best_score_survives_the_wrapping(tiny_corpus: Path, tmp_path: Path) -> 
     assert checkpoint_utils.save_checkpoint.best == 4.0
 
 
+def test_a_death_while_a_checkpoint_is_copied_leaves_the_previous_one(tmp_path: Path, monkeypatch: Any) -> None:
+    from fairseq import file_io
+
+    def copy_half(src_path: str, dst_path: str, **_: Any) -> None:
+        Path(dst_path).write_bytes(Path(src_path).read_bytes()[:3])
+        raise KeyboardInterrupt
+
+    new, last = tmp_path / "checkpoint_1_2.pt", tmp_path / "checkpoint_last.pt"
+    new.write_text("second")
+    last.write_text("first")
+    assert file_io.PathManager.copy(str(new), str(last), overwrite=True)
+    assert last.read_text() == "second" and sorted(path.name for path in tmp_path.iterdir()) == [new.name, last.name]
+
+    new.write_text("third")
+    monkeypatch.setattr(file_io, "IOPathManager", None)
+    monkeypatch.setattr(file_io.shutil, "copyfile", copy_half)
+    with pytest.raises(KeyboardInterrupt):
+        file_io.PathManager.copy(str(new), str(last), overwrite=True)
+    assert last.read_text() == "second"
+    with pytest.raises(KeyboardInterrupt):
+        unpatched("fairseq.file_io.PathManager.copy")(str(new), str(last), overwrite=True)
+    assert last.read_text() == "thi"
+
+
 # ---- resuming inside an epoch -----------------------------------------------------------------------------
 
 
