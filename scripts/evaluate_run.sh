@@ -17,7 +17,7 @@
 # Writes RUN/generate-test.out (and -valid.out to choose the length penalty) and RUN/score.json.
 set -euo pipefail
 
-usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | sed '$d'; }
+usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 fail() { echo "evaluate_run.sh: $*" >&2; exit 2; }
 
 if [ $# -lt 3 ]; then usage >&2; exit 2; fi

@@ -57,9 +57,9 @@ name=$(basename "$0")
 stop() { echo "$name: $*" >&2; exit 2; }
 say() { echo "$name: $*" >&2; }
 usage() {
-  sed -n '2,/^set /s/^# \{0,1\}//p' "$0" | sed '$d'
+  sed -n '2,/^set /s/^# \{0,1\}//p' "$0"
   echo
-  sed -n '5,/^$/s/^# \{0,1\}//p' "$recipe_folder/recipe.sh"
+  sed -n "5,/^\$/s/^# \{0,1\}//p" "$recipe_folder/recipe.sh" | sed "s/RECIPE\.sh/$name/"
 }
 
 parse() {

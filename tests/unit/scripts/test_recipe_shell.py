@@ -53,7 +53,7 @@ def test_every_value_has_a_source_and_the_addresses_a_warning(path: Path) -> Non
         (["prepare", "--vocabulary", "0"], "--vocabulary must be a positive number, got 0"),
         (["all", "--lenpen", "best"], "--lenpen must be a number or tuned, got best"),
         (["all", "--fast"], "unknown option --fast"),
-        ([], "bash examples/translation/RECIPE.sh"),
+        ([], "bash examples/translation/iwslt14-de-en.sh"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_done(tmp_path: Path, arguments: List[str], message: str) -> None:
@@ -67,5 +67,7 @@ def test_wrong_options_are_refused_before_anything_is_done(tmp_path: Path, argum
 def test_help_tells_of_the_corpus_and_of_the_steps(path: Path, tmp_path: Path) -> None:
     done = subprocess.run(["bash", str(path), "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "plain training against ARCH" in done.stdout
+    header = path.read_text(encoding="utf-8").split("\nset -euo")[0].splitlines()
+    assert header[-1][2:] in done.stdout.splitlines() and f"bash examples/translation/{path.name} " in done.stdout
     assert "evaluate [METHOD] [SEED]" in done.stdout and "--mirror DIR_OR_URL" in done.stdout
     assert "set -euo" not in done.stdout
