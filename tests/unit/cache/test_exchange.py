@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +14,9 @@ import torch
 from fairseq_adv.cache import exchange, open_cache
 from fairseq_adv.cache.verify import verify_generation
 from tests.unit.cache.caches import ThreadComm, assert_same, contents, on_ranks, open_for_writing, put, refresh
+from tests.unit.cache.on_gloo import CHUNK, IDS
 
-IDS = list(range(24))
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def node_cache(root, rank, comm, nodes, **options):
@@ -192,3 +197,13 @@ def test_checkpoints_that_rank_zero_sees_keep_generations_on_every_node(tmp_path
         assert deleted == [names[1]]
     for node in "01":
         assert sorted(path.name for path in (tmp_path / f"node{node}").glob("gen-*")) == [names[0], names[2]]
+
+
+def test_over_gloo(tmp_path, uninterrupted):
+    words = [sys.executable, "-m", "tests.unit.cache.on_gloo", str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, timeout=120, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout)
+    assert max(told["sizes"]) == CHUNK and sum(told["sizes"]) == told["shards"]  # each shard once
+    for node in "01":
+        assert_same(contents(open_cache(tmp_path / f"node{node}")), uninterrupted)
