@@ -20,6 +20,7 @@ FAIRSEQ = [
 ]
 KNN = ["faiss-cpu>=1.15"]
 BERT = ["transformers>=4.40"]
+BPE = ["subword-nmt>=0.3.8"]
 REPORT = ["matplotlib>=3.7", "sacremoses>=0.1"]
 DEV = [
     "pytest>=7",
@@ -54,7 +55,8 @@ setup(
         "knn-gpu": ["faiss-gpu>=1.15"],
         "bert": BERT,
         "report": REPORT,
-        "dev": DEV,
+        "bpe": BPE,
+        "dev": [*DEV, *BPE],
     },
     entry_points={"console_scripts": ["fairseq-adv = fairseq_adv.cli.main:main"]},
 )

@@ -23,7 +23,7 @@ vocabulary=2000
 
 pair=en-de pairs=2500 epochs=60 seed=1 methods=plain,arch work=work keep_going=
 
-usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | sed '$d'; }
+usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 stop() { echo "quickstart: $*" >&2; exit 2; }
 while [ $# -gt 0 ]; do
   case $1 in

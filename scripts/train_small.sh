@@ -12,7 +12,7 @@
 # Adam (its betas, the weight decay) or to the inverse square root (warm-up) is left to them as well.
 set -euo pipefail
 
-usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | sed '$d'; }
+usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 fail() { echo "train_small.sh: $*" >&2; exit 2; }
 
 if [ $# -lt 3 ]; then usage >&2; exit 2; fi
