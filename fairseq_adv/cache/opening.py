@@ -7,7 +7,9 @@ import logging
 import os
 import shutil
 from contextlib import suppress
+from typing import List, Optional
 
+from fairseq_adv.cache.comm import CacheError
 from fairseq_adv.cache.files import files
 from fairseq_adv.cache.manifest import SPEC, read_file
 from fairseq_adv.cache.owner import OwnerLock
@@ -16,6 +18,29 @@ from fairseq_adv.cache.retention import generation_folders, remember_folder
 from fairseq_adv.cache.spec import CacheSpec, differing_fields
 
 logger = logging.getLogger(__name__)
+
+
+def open_everywhere(
+    places: Places, spec: CacheSpec, run_id: str, takeover: bool, expected_bytes: int, checkpoint_folder: str
+) -> Optional[OwnerLock]:
+    """Every rank: own the directory of each place; a keeper's lock, ``None`` on other ranks.
+
+    Raises ``ValueError``, on all ranks, if :func:`open_directory` does in any place; no place is owned then.
+    """
+    if places.several:
+        check_same_cache(places, spec)
+    owner: List[OwnerLock] = []
+
+    def open_here() -> None:
+        owner.append(open_directory(places.directory, spec, run_id, takeover, expected_bytes, checkpoint_folder))
+
+    try:
+        places.on_keepers(open_here, "opening the cache")
+    except CacheError:  # of another place, perhaps
+        for lock in owner:
+            lock.release()
+        raise
+    return owner[0] if owner else None
 
 
 def open_directory(

@@ -1,13 +1,15 @@
-"""Going back to what a checkpoint names, in every place: what a place lacks of it comes from the others."""
+"""What a checkpoint says of the cache, and going back to it in every place: what one lacks comes from the others."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from fairseq_adv.cache.commit import share_shards, written_ids
 from fairseq_adv.cache.exchange import exchange_shards
+from fairseq_adv.cache.files import crc32
 from fairseq_adv.cache.manifest import CURRENT, MANIFEST, Manifest, read_manifest, store_manifest, write_current
 from fairseq_adv.cache.placement import Places
 from fairseq_adv.cache.retention import generation_folders
@@ -29,6 +31,18 @@ class Found(NamedTuple):
     manifest: Optional[Dict[str, Any]]
     progress: bool
     problems: List[str]
+
+
+def checkpoint_state(manifest: Optional[Manifest], progress: Optional[Part]) -> Dict[str, Any]:
+    """What a checkpoint says of the committed generation and of the one in progress, as plain containers."""
+    committed = None
+    if manifest is not None:
+        committed = {
+            "generation": manifest.generation,
+            "name": manifest.name,
+            "manifest_crc32": crc32(manifest.to_bytes()),
+        }
+    return {"committed": committed, "in_progress": None if progress is None else json.loads(json.dumps(progress))}
 
 
 def restore(

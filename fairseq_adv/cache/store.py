@@ -7,7 +7,6 @@ whatever lies on disk besides.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import uuid
@@ -15,16 +14,16 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from torch import Tensor
 
-from fairseq_adv.cache.comm import CacheError, Comm, LocalComm
+from fairseq_adv.cache.comm import Comm, LocalComm
 from fairseq_adv.cache.commit import commit_everywhere, make_manifest
 from fairseq_adv.cache.exchange import exchange_shards
 from fairseq_adv.cache.files import crc32
 from fairseq_adv.cache.manifest import Manifest
-from fairseq_adv.cache.opening import check_same_cache, open_directory
+from fairseq_adv.cache.opening import open_everywhere
 from fairseq_adv.cache.owner import OwnerLock
 from fairseq_adv.cache.placement import find_places
 from fairseq_adv.cache.reader import CacheReader
-from fairseq_adv.cache.resuming import restore
+from fairseq_adv.cache.resuming import checkpoint_state, restore
 from fairseq_adv.cache.retention import delete_others, needed_on_rank_zero
 from fairseq_adv.cache.spec import CacheSpec
 from fairseq_adv.cache.writer import GenerationWriter
@@ -59,27 +58,17 @@ class PerturbationCache:
         placement: str = "shared",
     ) -> None:
         self.directory, self.spec, self.ema, self.rank, self.world_size = directory, spec, ema, rank, world_size
-        comm = comm or LocalComm()
-        self._shard_bytes = shard_bytes
+        comm, self._shard_bytes = comm or LocalComm(), shard_bytes
         self._run, self._folders = comm.broadcast_object(uuid.uuid4().hex[:8]), 0
-        self._owner: Optional[OwnerLock] = None
         self.reader: Optional[CacheReader] = None
         self._writer: Optional[GenerationWriter] = None
         self._failure: Optional[OSError] = None  # of a write, told to the other ranks when all meet again
         self._progress: Optional[Dict[str, Any]] = None  # generation, name, epoch, attempt, shards (all after a gather)
 
         self._places = find_places(comm, rank, world_size, directory, placement)
-        if self._places.several:
-            check_same_cache(self._places, spec)
-
-        def open_it() -> None:
-            self._owner = open_directory(directory, spec, run_id, takeover, expected_bytes, checkpoint_folder)
-
-        try:
-            self._places.on_keepers(open_it, "opening the cache")
-        except CacheError:  # of another place, perhaps
-            self.close()
-            raise
+        self._owner: Optional[OwnerLock] = open_everywhere(
+            self._places, spec, run_id, takeover, expected_bytes, checkpoint_folder
+        )
 
     # ---- state --------------------------------------------------------------------------------------------
 
@@ -178,12 +167,11 @@ class PerturbationCache:
             writer.seal()
             return writer.entries
 
-        known = {entry["name"]: entry for entry in self._progress["shards"]}
-        before = set(known)
-        for entries in self._places.on_ranks(seal, "writing perturbations to the cache"):
-            known.update({entry["name"]: entry for entry in entries})
-        self._progress["shards"] = sorted(known.values(), key=lambda e: (e["attempt"], e["name"]))
-        exchange_shards(self._places, self._progress["name"], [known[name] for name in sorted(known.keys() - before)])
+        known = {entry["name"] for entry in self._progress["shards"]}
+        sealed = self._places.on_ranks(seal, "writing perturbations to the cache")
+        fresh = [entry for entries in sealed for entry in entries if entry["name"] not in known]
+        self._progress["shards"] = sorted([*self._progress["shards"], *fresh], key=lambda e: (e["attempt"], e["name"]))
+        exchange_shards(self._places, self._progress["name"], fresh)
 
     def commit(self, expected_ids: Optional[Iterable[int]] = None) -> int:
         """Every rank, after a refresh: make its generation the current one and return its number.
@@ -210,16 +198,7 @@ class PerturbationCache:
 
     def state_dict(self) -> Dict[str, Any]:
         """Plain containers that name the committed generation and the sealed part of the one in progress."""
-        committed = None
-        if self.reader is not None:
-            manifest = self.reader.manifest
-            committed = {
-                "generation": manifest.generation,
-                "name": manifest.name,
-                "manifest_crc32": crc32(manifest.to_bytes()),
-            }
-        progress = None if self._progress is None else json.loads(json.dumps(self._progress))
-        return {"committed": committed, "in_progress": progress}
+        return checkpoint_state(None if self.reader is None else self.reader.manifest, self._progress)
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Every rank: go back to what a checkpoint names; shards sealed after it are forgotten.
@@ -260,8 +239,6 @@ class PerturbationCache:
                 return []
             needed |= others
         return [] if self._owner is None else delete_others(self.directory, needed, self._owner)
-
-    # ---- the end ------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close all files and give the directory back."""
