@@ -22,6 +22,8 @@ PATCHES: List[Patch] = [
     torchrun.wrap_cpu_models,
     torchrun.gather_lists_on_cpu,
     batches.keep_batches_on_resume,
+    batches.tell_number_of_ranks,
+    batches.resume_on_other_ranks,
     groups.keep_own_groups,
 ]
 

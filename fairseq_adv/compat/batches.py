@@ -1,10 +1,15 @@
-"""Resuming inside an epoch with the batches of the run that was interrupted."""
+"""Resuming inside an epoch with the batches of the run that was interrupted, also on another number of ranks."""
 
 from __future__ import annotations
 
-from typing import Any, Callable
+import logging
+from typing import Any, Callable, Dict
 
 from fairseq_adv.compat.patch import replaces
+
+logger = logging.getLogger(__name__)
+
+RANKS = "num_shards"  # in the iterator's state: how many ranks shared the batches of the epoch
 
 
 @replaces("fairseq.tasks.fairseq_task.FairseqTask.get_batch_iterator")
@@ -34,3 +39,36 @@ def keep_batches_on_resume(original: Callable[..., Any]) -> Callable[..., Any]:
         return iterator
 
     return get_batch_iterator
+
+
+@replaces("fairseq.data.iterators.EpochBatchIterator.state_dict")
+def tell_number_of_ranks(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A checkpoint tells how many ranks shared the epoch's batches, without which its position says little.
+
+    Fairseq stores how many batches one rank has taken. Checkpoints stay readable without the plugin.
+    """
+
+    def state_dict(self: Any) -> Dict[str, Any]:
+        return {**original(self), RANKS: self.num_shards}
+
+    return state_dict
+
+
+@replaces("fairseq.data.iterators.EpochBatchIterator.load_state_dict")
+def resume_on_other_ranks(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A run that resumes inside an epoch on another number of ranks goes on with the batches that are left.
+
+    Batches are dealt in turn, and fairseq skips on each rank as many as each had taken before: with two ranks instead
+    of one the second half of the epoch is never seen, with one instead of two a part of it is seen twice. The position
+    is converted here; where it does not come out even, up to one batch for each rank is seen again, none is left out.
+    """
+
+    def load_state_dict(self: Any, state_dict: Dict[str, Any]) -> None:
+        before, now = state_dict.get(RANKS, self.num_shards), self.num_shards
+        position = state_dict.get("iterations_in_epoch", 0)
+        if before != now and position > 0:
+            logger.info("the checkpoint is of %d ranks, this run has %d: going on with the batches left", before, now)
+            state_dict = {**state_dict, "iterations_in_epoch": position * before // now}
+        original(self, state_dict)
+
+    return load_state_dict

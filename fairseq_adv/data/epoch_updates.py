@@ -133,6 +133,7 @@ class UpdateEpochIterator(EpochBatchIterator):
         state = super().state_dict()
         if self.plan.is_needed:
             state[_FIRST_UPDATE] = self._first_update
+            state.pop("num_shards", None)  # the position counts groups, not a rank's batches: nothing to convert
         return state
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:

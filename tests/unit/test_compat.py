@@ -262,6 +262,33 @@ def test_batches_that_change_in_each_epoch_resume_too(tiny_corpus: Path, tmp_pat
     assert second_epoch(args, stop_after=4) == second_epoch([*args, "--save-dir", tmp_path / "whole"], stop_after=0)
 
 
+@pytest.mark.parametrize(("before", "now", "twice"), [(1, 2, 0), (2, 1, 0), (4, 2, 0), (2, 3, 0), (1, 4, 2)])
+def test_other_ranks_go_on_with_the_batches_that_are_left(before: int, now: int, twice: int) -> None:
+    from fairseq.data.iterators import EpochBatchIterator
+
+    class Numbers(torch.utils.data.Dataset):
+        def __getitem__(self, index: int) -> int:
+            return index
+
+    def iterators(ranks: int) -> List[EpochBatchIterator]:
+        options = dict(batch_sampler=[[index] for index in range(27)], num_shards=ranks, persistent_workers=False)
+        return [EpochBatchIterator(Numbers(), list, shard_id=rank, **options) for rank in range(ranks)]
+
+    taken, left, left_by_fairseq = [], [], []
+    for iterator in iterators(before):
+        batches = iterator.next_epoch_itr()
+        taken += [next(batches)[0] for _ in range(6)]
+        state = iterator.state_dict()
+    for iterator in iterators(now):
+        iterator.load_state_dict(state)
+        left += [batch[0] for batch in iterator.next_epoch_itr() if batch]
+        unpatched("fairseq.data.iterators.EpochBatchIterator.load_state_dict")(iterator, state)
+        left_by_fairseq += [batch[0] for batch in iterator.next_epoch_itr() if batch]
+    assert set(taken) | set(left) == set(range(27))
+    assert len(taken) + len(left) == 27 + twice
+    assert len(taken) + len(left_by_fairseq) != 27 + twice
+
+
 # ---- torchrun ---------------------------------------------------------------------------------------------
 
 
