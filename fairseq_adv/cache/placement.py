@@ -7,6 +7,7 @@ see the same directory are one *place*, whatever it is called on each of them. T
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -16,6 +17,8 @@ from typing import Callable, List, Optional, Sequence, TypeVar
 
 from fairseq_adv.cache.comm import Comm, together
 from fairseq_adv.cache.files import files
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -67,7 +70,12 @@ def find_places(comm: Comm, rank: int, world_size: int, directory: str, placemen
         with suppress(OSError):
             os.unlink(f"{probe}{rank}")
     _check_agreement(keeper_of, directory)
-    return Places(comm, rank, directory, keeper_of)
+    places = Places(comm, rank, directory, keeper_of)
+    if places.several and rank == 0:
+        logger.info(
+            "%d ranks keep the cache in %d places, of ranks %s", world_size, len(places.keepers), places.keepers
+        )
+    return places
 
 
 def _leave(path: str) -> None:
