@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Tuple
 
 import torch
 
-from tests.faults.rank_process import recorded_updates
+from tests.faults.rank_process import recorded
 
 _LOG_LINE = re.compile(r"\| INFO \| (train_inner|train|valid) \| (\{.*\})$")
 _TIMING = re.compile(r"wps|ups|wall|gb_free|clip$")  # clip: a share since the last checkpoint was loaded
@@ -66,9 +66,9 @@ def compare_losses(reference: Path, folder: Path, logs: List[Path], reference_lo
     """Every attempt's recorded sums (exact) and logged lines (as printed) against the uninterrupted run's."""
     complaints = []
     for sums in sorted(reference.glob("sums-*")):
-        whole = {row["update"]: row for row in recorded_updates(sums)}
+        whole = {row["update"]: row for row in recorded(sums)}
         seen = set()
-        for row in recorded_updates(folder / sums.name):
+        for row in recorded(folder / sums.name):
             seen.add(row["update"])
             if row != whole.get(row["update"]):
                 complaints.append(f"{sums.name}, update {row['update']}: {whole.get(row['update'])} -> {row}")

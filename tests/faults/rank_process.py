@@ -13,7 +13,7 @@ import os
 import struct
 import sys
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 PHASES = ("start", "resume", "update", "seal", "commit", "checkpoint", "validation", "between", "end")
 _ROW = struct.Struct("<8i")  # pid, phase, how many phases have begun, epoch, update, refreshing, updates done, unused
@@ -79,7 +79,10 @@ class Reporter:
 
 
 def instrument(reporter: Reporter, losses: Path) -> None:
-    """Make fairseq and the cache report to *reporter*, and append the exact sums of each update to *losses*."""
+    """Make fairseq and the cache report to *reporter*, and append the exact sums of each update to *losses*.
+
+    Those of each batch of a validation go to a file beside it.
+    """
     import fairseq_cli.train as fairseq_train
     from fairseq import checkpoint_utils
     from fairseq.trainer import Trainer
@@ -102,16 +105,22 @@ def instrument(reporter: Reporter, losses: Path) -> None:
 
 def _recorded(original: Callable[..., Any], reporter: Reporter, losses: Path) -> Callable[..., Any]:
     def reduce(trainer: Any, logging_outputs: Any, sample_size: Any, grad_norm: Optional[Any] = None) -> Any:
-        if grad_norm is not None:
-            sums = {key: float(value) for key, value in logging_outputs[0].items()}
-            update = trainer.get_num_updates()
-            line = json.dumps({"update": update, "gnorm": float(grad_norm), **sums}, sort_keys=True) + "\n"
-            with open(losses, "ab", buffering=0) as file:
-                file.write(line.encode())  # one write: a kill leaves the whole line or none
+        keys = {key for output in logging_outputs for key in output}
+        sums = {key: sum(float(output.get(key, 0)) for output in logging_outputs) for key in keys}
+        update = trainer.get_num_updates()
+        if grad_norm is None:
+            _append(losses.with_name(losses.name.replace("sums", "validation")), update=update, **sums)
+        else:
+            _append(losses, update=update, gnorm=float(grad_norm), **sums)
             reporter.show(update=update, updates_done=reporter.now.updates_done + 1)
         return original(trainer, logging_outputs, sample_size, grad_norm)
 
     return reduce
+
+
+def _append(path: Path, **values: float) -> None:
+    with open(path, "ab", buffering=0) as file:
+        file.write(f"{json.dumps(values, sort_keys=True)}\n".encode())  # one write: a kill leaves all of it or nothing
 
 
 def _epoch_shown(original: Callable[..., Any], reporter: Reporter) -> Callable[..., Any]:
@@ -122,9 +131,9 @@ def _epoch_shown(original: Callable[..., Any], reporter: Reporter) -> Callable[.
     return begin_epoch
 
 
-def recorded_updates(losses: Path) -> Iterator[dict]:
-    """The sums that were recorded, in the order of training."""
-    for line in losses.read_text().splitlines() if losses.exists() else ():
+def recorded(path: Path) -> Iterator[Dict[str, float]]:
+    """The sums that were recorded in *path*, in the order of training."""
+    for line in path.read_text().splitlines() if path.exists() else ():
         yield json.loads(line)
 
 

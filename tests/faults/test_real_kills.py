@@ -13,7 +13,7 @@ import pytest
 from tests.faults.outcome import check_logs, compare_losses, first_difference
 from tests.integration.running import Run, run_command
 
-ENV = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+ENV = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 def soak(work_dir: Path, *options: Any) -> Run:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.scripts.loading import SCRIPTS
 
-OWN = [f"scripts/{name}.sh" for name in ("quickstart", "train_small", "evaluate_run", "large_batch_study")]
+OWN = [f"scripts/{name}.sh" for name in ("quickstart", "train_small", "evaluate_run", "large_batch_study", "soak")]
 LARGE_BATCH = "examples/translation/large_batch"
 PRESETS = sorted(f"{LARGE_BATCH}/{path.name}" for path in (SCRIPTS.parent / LARGE_BATCH).glob("*.sh"))
 
