@@ -24,6 +24,7 @@ PATCHES: List[Patch] = [
     batches.keep_batches_on_resume,
     batches.tell_number_of_ranks,
     batches.resume_on_other_ranks,
+    batches.leave_out_fillers,
     groups.keep_own_groups,
 ]
 

@@ -1,9 +1,9 @@
-"""Resuming inside an epoch with the batches of the run that was interrupted, also on another number of ranks."""
+"""Batches on several ranks: an epoch's last update, and resuming inside an epoch on the same or another number."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Iterator, List
 
 from fairseq_adv.compat.patch import replaces
 
@@ -72,3 +72,23 @@ def resume_on_other_ranks(original: Callable[..., Any]) -> Callable[..., Any]:
         original(self, state_dict)
 
     return load_state_dict
+
+
+@replaces("fairseq.data.iterators._chunk_iterator")
+def leave_out_fillers(original: Callable[..., Any]) -> Callable[..., Any]:
+    """With ``--update-freq`` the last update of an epoch counts all its tokens, however many ranks share its batches.
+
+    Ranks that run out of batches get empty ones. If such a filler ends a rank's group of batches, fairseq takes the
+    whole group for a dummy: its gradient is added, but its tokens are missing in the sum that the gradient is divided
+    by, and its loss in the log. Here a filler stays only where the rank has nothing else in that update.
+    """
+
+    def chunks(*args: Any, **kwargs: Any) -> Iterator[List[Any]]:
+        for chunk in original(*args, **kwargs):
+            yield [sample for sample in chunk if not _is_filler(sample)] or chunk[:1]
+
+    return chunks
+
+
+def _is_filler(sample: Any) -> bool:
+    return sample is None or (isinstance(sample, (dict, list)) and len(sample) == 0)

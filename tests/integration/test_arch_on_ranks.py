@@ -22,11 +22,10 @@ MEMBERS = choose_cache_set(160, 0.3, 1).tolist()
 def job(data: Path, folder: Path, save_dir: Path, ranks: int, *more: Any) -> Dict[str, Any]:
     """Three epochs, refreshes in the first and the third, four updates in each.
 
-    14 micro-batches: the last update has two, so that ranks get whole groups of them or none (a dummy batch). Of a
-    group that a filler completes, fairseq leaves the other micro-batches' tokens out of the update's normaliser.
+    15 micro-batches: in the last update two ranks have two and one, and of four ranks one has a dummy batch.
     """
     words = f"""--criterion arch_label_smoothed --cache-interval 2 --cache-proportion 0.3 --cache-ema 0.3
-        --cache-dtype fp32 --dropout 0 --max-epoch 3 --max-tokens 160 --update-freq {GLOBAL // ranks}
+        --cache-dtype fp32 --dropout 0 --max-epoch 3 --max-tokens 150 --update-freq {GLOBAL // ranks}
         --save-interval-updates 1000 --distributed-backend gloo"""
     args = [*default_args(data, save_dir), *words.split(), *more]
     return {"args": args, "ranks": ranks, "folder": folder}

@@ -289,6 +289,17 @@ def test_other_ranks_go_on_with_the_batches_that_are_left(before: int, now: int,
     assert len(taken) + len(left_by_fairseq) != 27 + twice
 
 
+def test_a_filler_beside_batches_is_left_out() -> None:
+    from fairseq.data.iterators import GroupedIterator
+
+    shard = [{"id": 1}, {"id": 2}, {"id": 3}, {}, {}, {}]
+    groups = GroupedIterator(shard, 2)
+    assert len(groups) == 3 and list(groups) == [[{"id": 1}, {"id": 2}], [{"id": 3}], [{}]]
+    by_fairseq = unpatched("fairseq.data.iterators._chunk_iterator")(shard, 2)
+    assert list(by_fairseq)[1] == [{"id": 3}, {}]
+    assert list(GroupedIterator([1.5, 2.5], 2)) == [[1.5, 2.5]]  # items of other kinds pass
+
+
 # ---- torchrun ---------------------------------------------------------------------------------------------
 
 
