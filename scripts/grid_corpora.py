@@ -1,0 +1,133 @@
+"""What ``run_grid.py`` can train on: a folder that ``quickstart.sh`` prepared, or a recipe of ``examples/translation``.
+
+Both give the folder of a run and the commands that train and score it, which do nothing where they have been run.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Protocol, Sequence
+
+from jobs import Command
+
+SCRIPTS = Path(__file__).resolve().parent
+
+
+class Variant(NamedTuple):
+    """A criterion of this project (or plain) with options of ``fairseq-train``, under a name of its own."""
+
+    name: str
+    method: str
+    options: Sequence[str]
+
+    def for_seed(self, seed: int) -> List[str]:
+        return [word.replace("{seed}", str(seed)) for word in self.options]
+
+
+def parse_variant(text: str) -> Variant:
+    """``arch``, or ``NAME=METHOD OPTIONS`` such as ``"arch-shared=arch --adv-outer-masks shared"``."""
+    match = re.fullmatch(r"(?:([A-Za-z0-9_.-]+)=)?([a-z0-9_]+)((?:\s.*)?)", text.strip(), flags=re.DOTALL)
+    if not match:
+        raise ValueError(
+            f"write METHOD or NAME=METHOD OPTIONS, such as arch-shared=arch --adv-outer-masks shared, got {text!r}"
+        )
+    name, method, options = match.groups()
+    if options.strip() and not name:
+        raise ValueError(f"{text!r} has options: give it a name of its own, such as {method}-2={text.strip()}")
+    return Variant(name or method, method, shlex.split(options))
+
+
+class Corpus(Protocol):
+    """One text in one direction; ``label`` is how messages call it."""
+
+    label: str
+
+    def prepare(self, variants: Sequence[Variant], seeds: Sequence[int]) -> Iterator[Command]:
+        """Commands that must have run, one after the other, before any training."""
+
+    def folder(self, variant: Variant, seed: int) -> Path: ...
+
+    def commands(self, variant: Variant, seed: int) -> Iterator[Command]: ...
+
+    def report_folder(self) -> Path: ...
+
+
+class PreparedFolder:
+    """WORK/PAIR-PAIRS of the quickstart: ``bin/``, ``raw/`` and ``neighbors-seedN.safetensors``."""
+
+    def __init__(self, path: Path, epochs: int, train_options: Sequence[str], output: Path) -> None:
+        for part in ("bin", "raw"):
+            if not (path / part).is_dir():
+                raise ValueError(f"{path} has no {part}/: prepare it with scripts/quickstart.sh --prepare-only")
+        self.path, self.epochs, self.train_options = path, epochs, train_options
+        self.output = output
+        self.label = path.name
+
+    def _neighbors(self, seed: int) -> Path:
+        return self.path / f"neighbors-seed{seed}.safetensors"
+
+    def prepare(self, variants: Sequence[Variant], seeds: Sequence[int]) -> Iterator[Command]:
+        arch = [v.name for v in variants if v.method == "arch" and "--cache-neighbors" not in v.options]
+        lacking = [str(seed) for seed in seeds if arch and not self._neighbors(seed).is_file()]
+        if lacking:
+            raise ValueError(
+                f"{self.path} has no neighbor file for seed {', '.join(lacking)}, which {', '.join(arch)} needs: run "
+                f"scripts/quickstart.sh --prepare-only --seed {lacking[0]} with the options that prepared the folder"
+            )
+        return iter(())
+
+    def folder(self, variant: Variant, seed: int) -> Path:
+        return self.output / f"{variant.name}-seed{seed}"
+
+    def commands(self, variant: Variant, seed: int) -> Iterator[Command]:
+        run = self.folder(variant, seed)
+        options = [*self.train_options, *variant.for_seed(seed)]
+        if variant.method == "arch" and "--cache-neighbors" not in options:
+            options += ["--cache-neighbors", str(self._neighbors(seed))]
+        regime = ["--name", variant.name, "--epochs", self.epochs, "--seed", seed]
+        yield ["bash", SCRIPTS / "train_small.sh", self.path / "bin", run, variant.method, *regime, "--", *options]
+        score = run / "score.json"
+        if not (score.is_file() and score.stat().st_mtime >= (run / "done").stat().st_mtime):
+            yield ["bash", SCRIPTS / "evaluate_run.sh", self.path / "bin", run, self.path / "raw"]
+
+    def report_folder(self) -> Path:
+        return self.output / "report"
+
+
+class Recipe:
+    """A script of ``examples/translation`` with its options (such as ``--reverse``), which says where its runs are."""
+
+    def __init__(self, words: Sequence[str], train_options: Sequence[str]) -> None:
+        self.script, *self.options = words
+        self.train_options = train_options
+        self.label = " ".join([Path(self.script).stem, *self.options])
+
+    def _step(self, *words: object) -> List[object]:
+        return ["bash", self.script, *self.options, *words]
+
+    def _where(self, *words: object) -> Path:
+        command = [str(word) for word in self._step("folder", *words)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise ValueError(f"{' '.join(command)}: {done.stderr.strip()}")
+        return Path(done.stdout.strip().splitlines()[-1])
+
+    def prepare(self, variants: Sequence[Variant], seeds: Sequence[int]) -> Iterator[Command]:
+        yield self._step("prepare")
+        if any(variant.method == "arch" for variant in variants):
+            for seed in seeds:
+                yield self._step("neighbors", seed)
+
+    def folder(self, variant: Variant, seed: int) -> Path:
+        return self._where(variant.name, seed)
+
+    def commands(self, variant: Variant, seed: int) -> Iterator[Command]:
+        options = [*self.train_options, *variant.for_seed(seed)]
+        yield [*self._step("--name", variant.name, "train", variant.method, seed), "--", *options]
+        yield self._step("evaluate", variant.name, seed)
+
+    def report_folder(self) -> Path:
+        return self._where().parent / "report-grid"

@@ -1,0 +1,181 @@
+"""Work off many runs side by side, for the scripts that train grids: never twice, and endable as a whole.
+
+A run is a folder and the commands that complete it. It holds a lock as long as any of its processes lives, also when
+the script that started them was killed: whoever starts again waits for what was left behind, and two scripts that
+work in one folder share the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, TextIO
+
+Command = Sequence[object]
+
+_EPOCH = re.compile(r'\| valid \| \{"epoch": (\d+)')
+_LOSS = re.compile(r'"valid_nll_loss": "([0-9.]+)"')
+
+
+class Run(NamedTuple):
+    """*commands* gives what is left to do in *folder*, step by step; each step sees what those before it left."""
+
+    folder: Path
+    commands: Callable[[], Iterable[Command]]
+
+
+class Processes:
+    """The commands under way, each in a process group of its own, so that all of a run can be ended.
+
+    *devices* are numbers of GPUs: each command is given one that no other has (``CUDA_VISIBLE_DEVICES``).
+    """
+
+    def __init__(self, devices: Sequence[int] = ()) -> None:
+        self._running: Set[subprocess.Popen] = set()
+        self._devices: queue.SimpleQueue = queue.SimpleQueue()
+        for device in devices:
+            self._devices.put(device)
+        self._has_devices = bool(devices)
+        self.stopped = False
+
+    def complete(self, run: Run) -> Optional[str]:
+        """Do what is left of *run*; the reason if that failed, else None."""
+        run.folder.mkdir(parents=True, exist_ok=True)
+        with (run.folder / "lock").open("w") as lock, self._device() as environment:
+            if not self._locked(lock, run.folder):
+                return f"{run.folder.name}: interrupted"
+            for command in run.commands():
+                reason = self.run(command, lock.fileno(), environment)
+                if reason:
+                    log = run.folder / "train.log"
+                    return f"{run.folder.name}: {reason}; the end of {log}:\n{_tail(log, 800)}"
+        return None
+
+    def run(self, command: Command, lock: int, environment: Optional[Dict[str, str]] = None) -> Optional[str]:
+        """Run *command*, which inherits the descriptor *lock*; the reason if it failed, else None."""
+        if self.stopped:
+            return "interrupted"
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            env={**os.environ, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
+        self._running.add(process)
+        if self.stopped:  # while it was started
+            self.stop()
+        try:
+            _, errors = process.communicate()
+        finally:
+            self._running.discard(process)
+        return None if process.returncode == 0 else f"status {process.returncode}: {errors.strip()[-500:]}"
+
+    def stop(self, *_: object) -> None:
+        """End what runs and start nothing more; a handler of signals."""
+        self.stopped = True
+        for process in list(self._running):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+
+    def stop_on_signals(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self.stop)
+
+    def _locked(self, lock: TextIO, folder: Path) -> bool:
+        told = False
+        while not self.stopped:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if not told:
+                    print(f"{folder.name}: another process is at it; waiting until it has ended", file=sys.stderr)
+                told = True
+                time.sleep(0.2)
+        return False
+
+    @contextlib.contextmanager
+    def _device(self) -> Iterator[Dict[str, str]]:
+        if not self._has_devices:
+            yield {}
+            return
+        device = self._devices.get()
+        try:
+            yield {"CUDA_VISIBLE_DEVICES": str(device)}
+        finally:
+            self._devices.put(device)
+
+
+def work_off(runs: Sequence[Run], processes: Processes, jobs: int, epochs: Optional[int] = None) -> List[str]:
+    """Complete *runs*, *jobs* of them at a time, with a line of progress; the reasons of those that failed."""
+    under_way: Dict[Path, None] = {}
+    reasons: List[str] = []
+
+    def one(run: Run) -> Optional[str]:
+        under_way[run.folder] = None
+        try:
+            return processes.complete(run)
+        finally:
+            under_way.pop(run.folder)
+
+    show = _Progress(len(runs), epochs)
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting: Set[Future] = {pool.submit(one, run) for run in runs}
+        while waiting:
+            done, waiting = wait(waiting, timeout=show.interval, return_when="FIRST_COMPLETED")
+            reasons += [reason for reason in (future.result() for future in done) if reason]
+            show(len(runs) - len(waiting), list(under_way))
+    show.close()
+    return reasons
+
+
+class _Progress:
+    """``3/18 runs  arch-seed1 epoch 12/40 nll 5.1``: one line rewritten on a terminal, else a line for each change."""
+
+    def __init__(self, total: int, epochs: Optional[int]) -> None:
+        self.total, self.epochs = total, epochs
+        self.interactive = sys.stderr.isatty()
+        self.interval = 2.0 if self.interactive else 15.0
+        self.last = ""
+
+    def __call__(self, done: int, folders: Sequence[Path]) -> None:
+        line = f"  {done}/{self.total} runs" + "".join(f"  {folder.name} {self._state(folder)}" for folder in folders)
+        if line != self.last:
+            print(
+                "\r\033[K" + line if self.interactive else line, end="" if self.interactive else "\n", file=sys.stderr
+            )
+            sys.stderr.flush()
+        self.last = line
+
+    def close(self) -> None:
+        if self.interactive:
+            print(file=sys.stderr)
+
+    def _state(self, folder: Path) -> str:
+        if (folder / "done").is_file():
+            return "scoring"
+        tail = _tail(folder / "train.log", 20_000)
+        epochs, losses = _EPOCH.findall(tail), _LOSS.findall(tail)
+        of = f"/{self.epochs}" if self.epochs else ""
+        return f"epoch {epochs[-1] if epochs else 0}{of}" + (f" nll {losses[-1]}" if losses else "")
+
+
+def _tail(path: Path, size: int) -> str:
+    """The end of a text file, empty if there is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - size))
+        return file.read().decode("utf-8", errors="replace")
