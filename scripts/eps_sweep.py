@@ -18,13 +18,12 @@ import argparse
 import json
 import math
 import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
-from tqdm import tqdm
+from jobs import Command, Processes, Run, work_off
 
 from fairseq_adv.report.runs import load_run
 
@@ -67,17 +66,13 @@ def settings(args: argparse.Namespace) -> List[Setting]:
     return [Setting(None, 0, "fresh", seed) for seed in args.seeds] + grid
 
 
-def train(setting: Setting, args: argparse.Namespace) -> Optional[str]:
-    """Train one setting to its end; the reason if that failed, else None."""
-    run = args.output / setting.folder
-    command = ["bash", str(SCRIPTS / "train_small.sh"), str(args.data), str(run)]
-    command += ["plain" if setting.eps is None else "arch", "--epochs", str(args.epochs), "--seed", str(setting.seed)]
+def commands(setting: Setting, args: argparse.Namespace) -> Iterator[Command]:
+    """What trains one setting to its end."""
+    method = "plain" if setting.eps is None else "arch"
     neighbors = args.work_dir / f"neighbors-seed{setting.seed}.safetensors"
-    command += ["--", *setting.options(neighbors if neighbors.is_file() else None)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return None
-    return f"{setting.folder}: status {done.returncode}, {done.stderr.strip() or 'see ' + str(run / 'train.log')}"
+    train = ["bash", SCRIPTS / "train_small.sh", args.data, args.output / setting.folder, method]
+    train += ["--epochs", args.epochs, "--seed", setting.seed]
+    yield [*train, "--", *setting.options(neighbors if neighbors.is_file() else None)]
 
 
 def result(setting: Setting, output: Path) -> Dict[str, Any]:
@@ -145,9 +140,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     grid = settings(args)
     args.output.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(args.jobs) as pool:
-        trained = pool.map(lambda setting: train(setting, args), grid)
-        failures = [reason for reason in tqdm(trained, total=len(grid), unit="run") if reason]
+    processes = Processes()
+    processes.stop_on_signals()
+    runs = [Run(args.output / setting.folder, partial(commands, setting, args)) for setting in grid]
+    failures = work_off(runs, processes, args.jobs, args.epochs)
+    if processes.stopped:
+        print("eps_sweep.py: interrupted; the same command goes on from the last epoch", file=sys.stderr)
+        return 130
     rows = [result(setting, args.output) for setting in grid]
     write_text(args.output / "sweep.json", json.dumps(rows, indent=2) + "\n")
     write_text(args.output / "sweep.md", markdown(rows, args.epochs))

@@ -57,7 +57,8 @@ class Processes:
                 reason = self.run(command, lock.fileno(), environment)
                 if reason:
                     log = run.folder / "train.log"
-                    return f"{run.folder.name}: {reason}; the end of {log}:\n{_tail(log, 800)}"
+                    end = "\n".join(f"    | {line}" for line in _tail(log, 4_000).splitlines()[-8:])
+                    return f"failed: {run.folder.name}: {reason}; its log {log} ends with\n{end}"
         return None
 
     def run(self, command: Command, lock: int, environment: Optional[Dict[str, str]] = None) -> Optional[str]:
@@ -131,6 +132,7 @@ def work_off(runs: Sequence[Run], processes: Processes, jobs: int, epochs: Optio
             under_way.pop(run.folder)
 
     show = _Progress(len(runs), epochs)
+    show(0, [])
     with ThreadPoolExecutor(jobs) as pool:
         waiting: Set[Future] = {pool.submit(one, run) for run in runs}
         while waiting:

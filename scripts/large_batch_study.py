@@ -7,26 +7,18 @@ as many epochs. Each run is scored on the test set at its last checkpoint (``--c
 gives the generalisation gap: the nll of the validation set less that of the training set, both under evaluation
 conditions (no dropout, no perturbation). The gap in training's own log would compare a regularised loss with a plain
 one.
-
-A run holds a lock as long as any of its processes lives: two studies cannot write into one folder, nor can a study
-that is started again after ``kill -9`` disturb a training that the kill left behind.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import fcntl
-import os
-import signal
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from jobs import Command, Processes, Run, work_off
 from large_batch_results import publish
-from tqdm import tqdm
 
 SCRIPTS = Path(__file__).resolve().parent
 METHODS = ("plain", "scala", "disadv", "conadv", "lamb")
@@ -63,62 +55,15 @@ class Setting(NamedTuple):
         return [str(word) for word in words]
 
 
-class Processes:
-    """The commands under way, each in a process group of its own, so that all of a run can be ended."""
-
-    def __init__(self) -> None:
-        self._running: Set[subprocess.Popen] = set()
-        self.stopped = False
-
-    def run(self, command: Sequence[object], lock: int) -> Optional[str]:
-        """Run *command*, which inherits the descriptor *lock*; the reason if it failed, else None."""
-        if self.stopped:
-            return "interrupted"
-        words = [str(word) for word in command]
-        process = subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, pass_fds=(lock,)
-        )
-        self._running.add(process)
-        if self.stopped:  # while it was started
-            self.stop()
-        try:
-            _, errors = process.communicate()
-        finally:
-            self._running.discard(process)
-        return None if process.returncode == 0 else f"status {process.returncode}: {errors.strip()[-500:]}"
-
-    def stop(self, *_: object) -> None:
-        """End what runs and start nothing more; a handler of signals."""
-        self.stopped = True
-        for process in list(self._running):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-
-
 def settings(args: argparse.Namespace) -> List[Setting]:
     """The grid; all of the first seed before the second."""
     pairs = [(method, factor) for method, factors in args.methods for factor in factors or args.factors]
     return [Setting(method, factor, seed) for seed in args.seeds for method, factor in dict.fromkeys(pairs)]
 
 
-def complete(setting: Setting, args: argparse.Namespace, processes: Processes) -> Optional[str]:
-    """Train and score one setting as far as that is not done yet; the reason if that failed, else None."""
+def commands(setting: Setting, args: argparse.Namespace) -> Iterator[Command]:
+    """What is left to do for a run, step by step."""
     run = args.output / setting.folder
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return f"{setting.folder}: another process is at it: wait until it has ended and run this again"
-        for command in commands(setting, run, args):
-            reason = processes.run(command, lock.fileno())
-            if reason:
-                return f"{setting.folder}: {reason} (log: {run / 'train.log'})"
-    return None
-
-
-def commands(setting: Setting, run: Path, args: argparse.Namespace) -> Iterator[List[object]]:
-    """What is left to do for *run*, step by step."""
     criterion = "plain" if setting.method == "lamb" else setting.method
     train = ["bash", SCRIPTS / "train_small.sh", args.data, run, criterion, "--epochs", args.epochs]
     yield [*train, "--seed", setting.seed, "--", *setting.options(args)]
@@ -199,11 +144,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     grid = settings(args)
     args.output.mkdir(parents=True, exist_ok=True)
     processes = Processes()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, processes.stop)
-    with ThreadPoolExecutor(args.jobs) as pool:
-        reasons = pool.map(lambda setting: complete(setting, args, processes), grid)
-        failures = [reason for reason in tqdm(reasons, total=len(grid), unit="run") if reason]
+    processes.stop_on_signals()
+    runs = [Run(args.output / setting.folder, partial(commands, setting, args)) for setting in grid]
+    failures = work_off(runs, processes, args.jobs, args.epochs)
     if processes.stopped:
         print("large_batch_study.sh: interrupted; the same command goes on from the last epoch", file=sys.stderr)
         return 130

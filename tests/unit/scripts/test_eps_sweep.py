@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
-from types import SimpleNamespace
-from typing import List
+from typing import List, Optional, Sequence
 
 import pytest
 
@@ -34,21 +32,22 @@ def test_runs_everything_and_reports_failures(
 ) -> None:
     commands: List[List[str]] = []
 
-    def fake_run(command: List[str], **_: object) -> SimpleNamespace:
+    def fake_run(_: object, words: Sequence[object], *__: object) -> Optional[str]:
+        command = [str(word) for word in words]
         commands.append(command)
         run = Path(command[3])
         if "0.3" in command:
-            return SimpleNamespace(returncode=1, stderr="out of memory")
-        run.mkdir(parents=True)
+            return "status 1: out of memory"
         nll = 5.0 if "plain" in command else 4.75
         lines = ['{"epoch": 1, "train_loss": "6", "train_num_updates": "4"}', "train"], [
             f'{{"epoch": 1, "valid_loss": "6", "valid_nll_loss": "{nll}", "valid_num_updates": "4"}}', "valid"
         ]  # fmt: skip
         (run / "train.log").write_text("".join(f"D | INFO | {tag} | {text}\n" for text, tag in lines))
         (run / "done").touch()
-        return SimpleNamespace(returncode=0, stderr="")
+        return None
 
-    monkeypatch.setattr(subprocess, "run", fake_run)
+    monkeypatch.setattr(sweep.Processes, "run", fake_run)
+    monkeypatch.setattr(sweep.Processes, "stop_on_signals", lambda _: None)
     arguments = [
         "--work-dir",
         str(work),
@@ -65,7 +64,7 @@ def test_runs_everything_and_reports_failures(
     ]
     assert sweep.main(arguments) == 1
     printed = capsys.readouterr()
-    assert "eps0.3-start0-fresh-seed1: status 1, out of memory" in printed.err
+    assert "eps0.3-start0-fresh-seed1: status 1: out of memory" in printed.err
     assert "| 1 | 0 | fresh | 1 | 4.750 | 1 | -0.250 | 4.750 | – |" in printed.out
     assert "| 0.3 | 0 | fresh | 1 | – | – | – | – | – |" in printed.out
     rows = json.loads((work / "sweep-epochs2/sweep.json").read_text())

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import sys
-import threading
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Dict, List
 
 import pytest
 
-from tests.unit.scripts.loading import SCRIPTS, load_script
+from tests.unit.scripts.loading import load_script
 
 
 @pytest.fixture(scope="module")
 def study() -> ModuleType:
-    sys.path.insert(0, str(SCRIPTS))  # as python does for a script
-    try:
-        return load_script("large_batch_study")
-    finally:
-        sys.path.remove(str(SCRIPTS))
+    return load_script("large_batch_study")
 
 
 @pytest.fixture(scope="module")
@@ -82,53 +74,6 @@ def test_refusals(study: ModuleType, work: Path, capsys: Any, arguments: List[st
     with pytest.raises(SystemExit):
         study.parse_args(["--work-dir", str(work), *arguments])
     assert message in capsys.readouterr().err
-
-
-def test_a_run_that_another_process_holds_is_left_alone(study: ModuleType, work: Path) -> None:
-    args = study.parse_args(["--work-dir", str(work)])
-    setting = study.Setting("plain", 1, 1)
-    run = args.output / setting.folder
-    run.mkdir(parents=True)
-    with (run / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        reason = study.complete(setting, args, study.Processes())
-    assert "plain-x1-seed1: another process is at it" in reason
-    assert sorted(path.name for path in run.iterdir()) == ["lock"]
-
-
-def test_lock_outlives_the_study_and_stop_ends_the_whole_group(study: ModuleType, tmp_path: Path) -> None:
-    """The child of a child holds the lock on after the study's own descriptor is closed; stop() ends both."""
-    processes = study.Processes()
-    reasons: List[Any] = []
-    lock = (tmp_path / "lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    command = ["bash", "-c", f"sleep 60 & touch {tmp_path / 'started'}; wait"]
-    thread = threading.Thread(target=lambda: reasons.append(processes.run(command, lock.fileno())))
-    thread.start()
-    _wait_until((tmp_path / "started").exists)
-    lock.close()
-    assert not _can_lock(tmp_path / "lock")
-    processes.stop()
-    thread.join(timeout=10)
-    assert reasons and reasons[0].startswith("status -15")
-    _wait_until(lambda: _can_lock(tmp_path / "lock"))
-    assert processes.run(["true"], 0) == "interrupted"
-
-
-def _can_lock(path: Path) -> bool:
-    with path.open("w") as other:
-        try:
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-
-def _wait_until(condition: Any) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def fake_run(folder: Path, bleu: float, train: float, valid: float, updates: int) -> Path:
