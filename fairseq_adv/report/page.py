@@ -18,7 +18,7 @@ from fairseq_adv.report.table import Row, result_rows, text_grid, to_json, to_la
 
 CSS = """
 body { margin: 0; background: #f6f7f9; color: #1f2328; font: 16px/1.55 system-ui, "Segoe UI", sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+main { max-width: 1120px; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
 h1 { font-size: 1.75rem; margin: 0 0 .25rem; }
 h2 { font-size: 1.2rem; margin: 0 0 .25rem; }
 .lead, figcaption, .note { color: #59636e; margin: 0 0 1rem; }
@@ -27,9 +27,9 @@ section { margin-top: 1.25rem; }
 figure { margin: 0; }
 img { width: 100%; height: auto; display: block; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .93rem; }
-th, td { text-align: right; padding: .45rem .7rem; border-bottom: 1px solid #e8eaed; white-space: nowrap; }
-th { color: #59636e; font-weight: 600; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .88rem; }
+th, td { text-align: right; padding: .45rem .45rem; border-bottom: 1px solid #e8eaed; white-space: nowrap; }
+th { color: #59636e; font-weight: 600; white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; font-weight: 600; }
 code { font: .85em ui-monospace, monospace; background: #f1f3f5; border-radius: 4px; padding: .1em .3em; }
 code { overflow-wrap: anywhere; }
