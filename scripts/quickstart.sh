@@ -9,7 +9,7 @@
 #   --seed 1              of the training and the neighbors; all seeds share one split
 #   --methods plain,arch  what to train; any criterion NAME_label_smoothed of this project by its NAME
 #   --work-dir work       where everything goes
-#   --keep-going          go on with the other methods when one fails
+#   --keep-going          when a method fails, report the others; the exit status tells
 #   --prepare-only        stop when text and neighbors are there, for scripts/run_grid.py and the studies
 #
 # Run it again to go on after an interruption, or with another seed or more epochs: what is done is not done
