@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
-from jobs import Command, Processes, Run, work_off
+from jobs import Command, Run, finish
 
 from fairseq_adv.report.runs import load_run
 
@@ -140,20 +140,15 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     grid = settings(args)
     args.output.mkdir(parents=True, exist_ok=True)
-    processes = Processes()
-    processes.stop_on_signals()
     runs = [Run(args.output / setting.folder, partial(commands, setting, args)) for setting in grid]
-    failures = work_off(runs, processes, args.jobs, args.epochs)
-    if processes.stopped:
-        print("eps_sweep.py: interrupted; the same command goes on from the last epoch", file=sys.stderr)
-        return 130
+    status = finish(runs, "eps_sweep.py", args.jobs, args.epochs)
+    if status == 130:
+        return status
     rows = [result(setting, args.output) for setting in grid]
     write_text(args.output / "sweep.json", json.dumps(rows, indent=2) + "\n")
     write_text(args.output / "sweep.md", markdown(rows, args.epochs))
     print(markdown(rows, args.epochs), end="")
-    for reason in failures:
-        print(f"eps_sweep.py: {reason}", file=sys.stderr)
-    return 1 if failures else 0
+    return status
 
 
 if __name__ == "__main__":

@@ -143,6 +143,19 @@ def work_off(runs: Sequence[Run], processes: Processes, jobs: int, epochs: Optio
     return reasons
 
 
+def finish(runs: Sequence[Run], script: str, jobs: int, epochs: Optional[int], devices: Sequence[int] = ()) -> int:
+    """:func:`work_off` for *script* until it is done or interrupted; its exit status so far: 0, 1 (failures) or 130."""
+    processes = Processes(devices)
+    processes.stop_on_signals()
+    reasons = work_off(runs, processes, jobs, epochs)
+    if processes.stopped:
+        print(f"{script}: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        return 130
+    for reason in reasons:
+        print(f"{script}: {reason}", file=sys.stderr)
+    return 1 if reasons else 0
+
+
 class _Progress:
     """``3/18 runs  arch-seed1 epoch 12/40 nll 5.1``: one line rewritten on a terminal, else a line for each change."""
 

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from jobs import Command, Processes, Run, work_off
+from jobs import Command, Run, finish
 from large_batch_results import publish
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -112,7 +112,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="large_batch_study.sh", description=summary)
     add = parser.add_argument
     add("--work-dir", type=Path, required=True, help="the quickstart's data folder, WORK/PAIR-PAIRS")
-    every = [(name, []) for name in METHODS]
+    every: List[Tuple[str, List[int]]] = [(name, []) for name in METHODS]
     of = f"of {', '.join(METHODS)}, each perhaps with batches of its own (default: all)"
     add("--methods", type=method_and_factors, nargs="+", default=every, metavar="METHOD[:M,M]", help=of)
     add("--factors", type=int, nargs="+", default=[1, 4, 16], help="batches as multiples of the base (default: 1 4 16)")
@@ -143,18 +143,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     grid = settings(args)
     args.output.mkdir(parents=True, exist_ok=True)
-    processes = Processes()
-    processes.stop_on_signals()
     runs = [Run(args.output / setting.folder, partial(commands, setting, args)) for setting in grid]
-    failures = work_off(runs, processes, args.jobs, args.epochs)
-    if processes.stopped:
-        print("large_batch_study.sh: interrupted; the same command goes on from the last epoch", file=sys.stderr)
-        return 130
-    for reason in failures:
-        print(f"large_batch_study.sh: {reason}", file=sys.stderr)
+    status = finish(runs, "large_batch_study.sh", args.jobs, args.epochs)
+    if status == 130:
+        return status
     found = [(s.method, s.factor, s.seed, args.output / s.folder) for s in grid]
     print(publish(found, args.base_tokens, args.output), end="")
-    return 1 if failures else 0
+    return status
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import List, Optional, Sequence
 
 from grid_corpora import SCRIPTS, Corpus, PreparedFolder, Recipe, Variant, parse_variant
-from jobs import Processes, Run, work_off
+from jobs import Run, finish
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
@@ -120,25 +120,21 @@ def grid(corpus: Corpus, variants: Sequence[Variant], seeds: Sequence[int]) -> L
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(sys.argv[1:] if argv is None else argv)
-    processes = Processes(args.devices)
     reason = prepare(args.corpora, args)
     if reason:
         print(f"run_grid.py: {reason}", file=sys.stderr)
         return 2
     grids = [(corpus, grid(corpus, args.variants, args.seeds)) for corpus in args.corpora]
-    processes.stop_on_signals()
-    failures = work_off([run for _, runs in grids for run in runs], processes, args.jobs, args.epochs)
-    if processes.stopped:
-        print("run_grid.py: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
-        return 130
-    for failure in failures:
-        print(f"run_grid.py: {failure}", file=sys.stderr)
+    runs = [run for _, runs_of_corpus in grids for run in runs_of_corpus]
+    status = finish(runs, "run_grid.py", args.jobs, args.epochs, args.devices)
+    if status == 130:
+        return status
     for corpus, runs in grids:
         scored = [run.folder for run in runs if (run.folder / "score.json").is_file()]
         has_baseline = any((run.folder / "score.json").is_file() for run in runs if _is(run, args.baseline))
         if has_baseline and not args.no_comparison:
             compare(corpus, scored, args.baseline)
-    return 1 if failures else 0
+    return status
 
 
 def _is(run: Run, variant: str) -> bool:

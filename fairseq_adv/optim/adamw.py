@@ -23,6 +23,36 @@ from fairseq_adv.optim.foreach import ForeachOptimizer, fused_supported, step_te
 from fairseq_adv.optim.param_groups import check_at_least_zero, first_lr, parse_betas
 
 
+def adam_(
+    group: Dict[str, Any],
+    outputs: List[Tensor],
+    grads: List[Tensor],
+    states: List[Dict],
+    steps: List[Tensor],
+    lr: float,
+    weight_decay: float,
+) -> None:
+    """``outputs[i] ← (1 − lr · weight_decay) outputs[i] − lr · m̂ / (√v̂ + eps)``, moments updated in *states*."""
+    fused = fused_supported(outputs[0].device)
+    adamw(
+        outputs,
+        grads,
+        [state["exp_avg"] for state in states],
+        [state["exp_avg_sq"] for state in states],
+        [],
+        steps,
+        fused=fused,
+        foreach=not fused,
+        amsgrad=False,
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        lr=lr,
+        weight_decay=weight_decay,
+        eps=group["eps"],
+        maximize=False,
+    )
+
+
 class AdamW(ForeachOptimizer):
     """AdamW on the kernel of ``torch.optim.AdamW(fused=True)``, foreach where there is none."""
 
@@ -45,24 +75,9 @@ class AdamW(ForeachOptimizer):
 
     def update(self, group: Dict[str, Any], weights: List[Tensor], grads: List[Tensor], states: List[Dict]) -> None:
         """One step, see :meth:`ForeachOptimizer.update`."""
-        fused = fused_supported(weights[0].device)
-        adamw(
-            weights,
-            grads,
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            step_tensors(states, weights[0].device),
-            fused=fused,
-            foreach=not fused,
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            lr=group["lr"],
-            weight_decay=0.0 if group["excluded"] else group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
-        )
+        decay = 0.0 if group["excluded"] else group["weight_decay"]
+        steps = step_tensors(states, weights[0].device)
+        adam_(group, weights, grads, states, steps, lr=group["lr"], weight_decay=decay)
 
 
 @dataclass

@@ -17,10 +17,10 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.optim import register_optimizer
 from omegaconf import II
 from torch import Tensor
-from torch.optim.adamw import adamw
 
+from fairseq_adv.optim.adamw import adam_
 from fairseq_adv.optim.base import ShapeAwareOptimizer
-from fairseq_adv.optim.foreach import ForeachOptimizer, add_scaled_, fused_supported, norms, step_tensors
+from fairseq_adv.optim.foreach import ForeachOptimizer, add_scaled_, norms, step_tensors
 from fairseq_adv.optim.param_groups import check_at_least_zero, first_lr, parse_betas
 
 
@@ -53,39 +53,23 @@ class Lamb(ForeachOptimizer):
     def update(self, group: Dict[str, Any], weights: List[Tensor], grads: List[Tensor], states: List[Dict]) -> None:
         """One step, see :meth:`ForeachOptimizer.update`."""
         if group["excluded"]:
-            _adam_(group, weights, grads, states, lr=group["lr"])
+            self._adam_(group, weights, grads, states, lr=group["lr"])
             return
         # Adam with lr 1, started from −weight_decay·x instead of x, leaves −u: one pass over memory.
         minus_u = self.scratch_like(weights)
         for out, weight in zip(minus_u, weights):
             torch.mul(weight, -group["weight_decay"], out=out)
-        _adam_(group, minus_u, grads, states, lr=1.0)
+        self._adam_(group, minus_u, grads, states, lr=1.0)
         add_scaled_(weights, minus_u, group["lr"] * _trust_ratios(group, norms(weights), norms(minus_u)))
 
-
-def _adam_(group: Dict[str, Any], outputs: List[Tensor], grads: List[Tensor], states: List[Dict], lr: float) -> None:
-    """``outputs[i] −= lr · m̂ / (√v̂ + eps)``, moments updated in ``states``."""
-    steps = step_tensors(states, outputs[0].device)
-    if not group["bias_correction"]:
-        steps = [torch.full_like(step, float("inf")) for step in steps]  # beta ** inf == 0: nothing to correct
-    fused = fused_supported(outputs[0].device)
-    adamw(
-        outputs,
-        grads,
-        [state["exp_avg"] for state in states],
-        [state["exp_avg_sq"] for state in states],
-        [],
-        steps,
-        fused=fused,
-        foreach=not fused,
-        amsgrad=False,
-        beta1=group["betas"][0],
-        beta2=group["betas"][1],
-        lr=lr,
-        weight_decay=0.0,
-        eps=group["eps"],
-        maximize=False,
-    )
+    @staticmethod
+    def _adam_(
+        group: Dict[str, Any], outputs: List[Tensor], grads: List[Tensor], states: List[Dict], lr: float
+    ) -> None:
+        steps = step_tensors(states, outputs[0].device)
+        if not group["bias_correction"]:
+            steps = [torch.full_like(step, float("inf")) for step in steps]  # beta ** inf == 0: nothing to correct
+        adam_(group, outputs, grads, states, steps, lr=lr, weight_decay=0.0)
 
 
 def _trust_ratios(group: Dict[str, Any], weight_norms: Tensor, update_norms: Tensor) -> Tensor:

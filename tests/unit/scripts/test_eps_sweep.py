@@ -46,8 +46,9 @@ def test_runs_everything_and_reports_failures(
         (run / "done").touch()
         return None
 
-    monkeypatch.setattr(sweep.Processes, "run", fake_run)
-    monkeypatch.setattr(sweep.Processes, "stop_on_signals", lambda _: None)
+    processes = sweep.finish.__globals__["Processes"]
+    monkeypatch.setattr(processes, "run", fake_run)
+    monkeypatch.setattr(processes, "stop_on_signals", lambda _: None)
     arguments = [
         "--work-dir",
         str(work),
