@@ -91,71 +91,74 @@ class CacheReader:
 
     def contains(self, ids: IdList) -> np.ndarray:
         """Whether each of *ids* is cached: ``n`` (bool)."""
-        wanted = np.asarray(ids, dtype=np.int64)
-        if len(self.ids) == 0:
-            return np.zeros(wanted.shape, dtype=bool)
-        places = np.minimum(np.searchsorted(self.ids, wanted), len(self.ids) - 1)
-        return self.ids[places] == wanted
+        return self._search(ids)[1]
 
     def read(self, ids: IdList, side: str) -> List[Tensor]:
         """δ of each sample, ``len_i x D`` fp32, real tokens only, as it was stored (de-quantised).
 
         Raises ``ValueError`` for a side or samples that are not cached and for a damaged record.
         """
-        pairs = self._pairs(ids, side)
-        if not pairs:
+        places = self._places(ids, side)
+        if not len(places):
             return []
-        dtype, dim = self.shards[pairs[0][0]].layout(side)
-        lengths = [self.shards[w].lengths_at(r, side) for w, r in pairs]
-        stored = torch.empty(sum(lengths), dim, dtype=_TORCH[dtype])
+        where, positions = self._where[places], self._rows[places]
+        dtype, dim = self.shards[where[0]].layout(side)
+        groups, lengths = _by_shard(where), np.empty(len(where), dtype=np.int64)
+        for number, mine in groups:
+            lengths[mine] = self.shards[number].lengths_at(positions[mine], side)
+        stored = torch.empty(int(lengths.sum()), dim, dtype=_TORCH[dtype])
         scale = torch.empty(len(stored) if stored.dtype == torch.int8 else 0)
-        rows, scales = _bytes_of(stored), _bytes_of(scale)
-        width, done = dim * dtype.itemsize, 0
-        for (where, row), length in zip(pairs, lengths):
-            end, shard = done + length, self.shards[where]
-            places = rows[done * width : end * width], scales[4 * done : 4 * end]
-            self._reading(where, shard.read_rows, row, side, *places)
-            done = end
-        return list(decode_rows(stored, scale, self.manifest.epsilon).split(lengths))
+        rows, scales = _views(stored, lengths), _views(scale, lengths) if len(scale) else []
+        for number, mine in groups:
+            views = [rows[i] for i in mine], [scales[i] for i in mine] if scales else []
+            self._reading(number, self.shards[number].read_rows, positions[mine], side, *views)
+        return list(decode_rows(stored, scale, self.manifest.epsilon).split(lengths.tolist()))
 
     def read_means(self, ids: IdList, side: str) -> Tuple[Tensor, Tensor]:
         """The mean over tokens of each sample's δ, ``n x D``, and its ℓ2 norm over tokens × D, ``n``; both fp32.
 
         Where the means of all samples fit into ``MEANS_IN_MEMORY`` bytes, the first call reads them all.
         """
-        pairs = self._pairs(ids, side)
+        places = self._places(ids, side)
         dim = self.shards[0].layout(side)[1] if self.shards else int(self.manifest.fields.get(f"dim.{side}", 0))
         if 4 * dim * len(self.ids) * len(self.sides) > MEANS_IN_MEMORY:
-            return self._read_means(pairs, side, dim)
+            return self._read_means(self._where[places], self._rows[places], side, dim)
         if side not in self._means:
-            self._means[side] = self._read_means(self._pairs(self.ids, side), side, dim)
-        places = torch.from_numpy(np.searchsorted(self.ids, np.asarray(ids, dtype=np.int64)))
+            self._means[side] = self._read_means(self._where, self._rows, side, dim)
         means, norms = self._means[side]
         return means[places], norms[places]
 
-    def _read_means(self, pairs: List[Tuple[int, int]], side: str, dim: int) -> Tuple[Tensor, Tensor]:
-        means, norms = torch.empty(len(pairs), dim), np.empty(len(pairs), dtype=np.float32)
-        data = _bytes_of(means)
-        for number, (where, row) in enumerate(pairs):
-            shard = self.shards[where]
-            self._reading(where, shard.read_mean, row, side, data[4 * dim * number : 4 * dim * (number + 1)])
-            norms[number] = shard.norms(side)[row]
+    def _read_means(self, where: np.ndarray, positions: np.ndarray, side: str, dim: int) -> Tuple[Tensor, Tensor]:
+        means, norms = torch.empty(len(where), dim), np.empty(len(where), dtype=np.float32)
+        views = _views(means, np.ones(len(where), dtype=np.int64))
+        for number, mine in _by_shard(where):
+            shard = self.shards[number]
+            self._reading(number, shard.read_means, positions[mine], side, [views[i] for i in mine])
+            norms[mine] = shard.norms(side)[positions[mine]]
         return means, torch.from_numpy(norms)
 
     def update_nums(self, ids: IdList) -> List[int]:
         """The update in which each sample's perturbation was last written."""
-        return [int(self.shards[w].updates()[r]) for w, r in self._pairs(ids, self.sides[0])]
+        places = self._places(ids, self.sides[0])
+        return [int(self.shards[w].updates()[r]) for w, r in zip(self._where[places], self._rows[places])]
 
-    def _pairs(self, ids: IdList, side: str) -> List[Tuple[int, int]]:
-        """Shard and position in it of each sample."""
+    def _search(self, ids: IdList) -> Tuple[np.ndarray, np.ndarray]:
+        """Where in ``self.ids`` each of *ids* is, or would be, and whether it is there."""
+        wanted = np.asarray(ids, dtype=np.int64)
+        if len(self.ids) == 0:
+            return np.zeros(wanted.shape, dtype=np.int64), np.zeros(wanted.shape, dtype=bool)
+        places = np.minimum(np.searchsorted(self.ids, wanted), len(self.ids) - 1)
+        return places, self.ids[places] == wanted
+
+    def _places(self, ids: IdList, side: str) -> np.ndarray:
+        """Where in ``self.ids`` each of *ids* is."""
         if side not in self.sides:
             raise ValueError(f"side {side!r} is not cached in {self.directory}: it holds {', '.join(self.sides)}")
-        wanted = np.asarray(ids, dtype=np.int64)
-        missing = wanted[~self.contains(wanted)]
-        if len(missing):
+        places, cached = self._search(ids)
+        if not cached.all():
+            missing = np.asarray(ids, dtype=np.int64)[~cached]
             raise ValueError(f"samples {missing[:10].tolist()} are not cached in {self.directory}")
-        places = np.searchsorted(self.ids, wanted)
-        return list(zip(self._where[places].tolist(), self._rows[places].tolist()))
+        return places
 
     def _reading(self, number: int, action: Callable[..., None], *args: Any) -> None:
         """``action(descriptor, *args)`` on shard *number*; waits for a late file and replaces a stale descriptor."""
@@ -202,6 +205,14 @@ class CacheReader:
             os.close(self._descriptors.popitem()[1])
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
-    """The memory of *tensor*, to be filled."""
-    return tensor.numpy().reshape(-1).view(np.uint8).data
+def _by_shard(where: np.ndarray) -> List[Tuple[int, np.ndarray]]:
+    """Each shard that occurs in *where*, and at which places."""
+    return [(int(number), np.flatnonzero(where == number)) for number in np.unique(where)]
+
+
+def _views(tensor: Tensor, lengths: np.ndarray) -> List[memoryview]:
+    """The memory of *tensor*, to be filled, cut into runs of *lengths* rows."""
+    data = tensor.numpy().reshape(-1).view(np.uint8).data
+    width = len(data) // max(1, len(tensor))
+    ends = (lengths.cumsum() * width).tolist()
+    return [data[start:end] for start, end in zip([0, *ends], ends)]

@@ -150,39 +150,58 @@ class ShardReader:
         """ℓ2 norm of each record's δ."""
         return self._index[f"{side}_norm"]
 
-    def lengths_at(self, position: int, side: str) -> int:
-        """Number of rows of the record at *position*."""
+    def lengths_at(self, positions: np.ndarray, side: str) -> np.ndarray:
+        """Number of rows of the records at *positions*."""
         offsets = self._index[f"{side}_off"]
-        return int(offsets[position + 1] - offsets[position])
+        return offsets[positions + 1] - offsets[positions]
 
     def layout(self, side: str) -> Tuple[np.dtype, int]:
         """Number format and width of the stored rows."""
         return self._places[side][1:]
 
-    def read_rows(self, fd: int, position: int, side: str, rows: memoryview, scale: memoryview) -> None:
-        """Fill *rows* (and *scale*, if int8) with what is stored of the record at *position*; checks its CRC."""
-        start = int(self._index[f"{side}_off"][position])
-        crc = self._fill(fd, position, side, side, start, rows)
-        if len(scale):
-            crc = self._fill(fd, position, side, f"{side}_scale", start, scale, crc)
-        if crc != self._index[f"{side}_crc"][position]:
-            self._damaged(position, side, "checksum differs")
+    def read_rows(
+        self, fd: int, positions: np.ndarray, side: str, rows: Sequence[memoryview], scales: Sequence[memoryview]
+    ) -> None:
+        """Fill *rows* (and *scales*, if int8) with what is stored of the records at *positions*; checks their CRCs."""
+        start = self._index[f"{side}_off"][positions]
+        crcs = self._fill(fd, positions, side, side, start, rows)
+        if scales:
+            crcs = self._fill(fd, positions, side, f"{side}_scale", start, scales, crcs)
+        self._compare(crcs, positions, side, f"{side}_crc", "checksum differs")
 
-    def read_mean(self, fd: int, position: int, side: str, out: memoryview) -> None:
-        """Fill *out* with the mean over tokens of the record's δ, ``D`` fp32; checks its CRC."""
-        if self._fill(fd, position, side, f"{side}_mean", position, out) != self._index[f"{side}_mean_crc"][position]:
-            self._damaged(position, side, "checksum of its mean differs")
+    def read_means(self, fd: int, positions: np.ndarray, side: str, out: Sequence[memoryview]) -> None:
+        """Fill *out* with the means over tokens of the records' δ, ``D`` fp32 each; checks their CRCs."""
+        crcs = self._fill(fd, positions, side, f"{side}_mean", positions.astype(np.int64), out)
+        self._compare(crcs, positions, side, f"{side}_mean_crc", "checksum of its mean differs")
 
-    def _fill(self, fd: int, position: int, side: str, name: str, row: int, out: memoryview, crc: int = 0) -> int:
-        """Read tensor *name* from *row* on until *out* is full; the CRC of what was read."""
+    def _fill(
+        self,
+        fd: int,
+        positions: np.ndarray,
+        side: str,
+        name: str,
+        first: np.ndarray,
+        out: Sequence[memoryview],
+        crcs: Sequence[int] = (),
+    ) -> List[int]:
+        """Read tensor *name* from the rows *first* on until each of *out* is full; the CRCs (gone on with) of that."""
         base, dtype, columns = self._places[name]
-        try:
-            files.read_into(fd, out, base + row * columns * dtype.itemsize, self.path)
-        except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno in RETRY_ERRORS:
-                raise
-            self._damaged(position, side, str(error), error)
-        return crc32(out, crc)
+        offsets = (base + first * (columns * dtype.itemsize)).tolist()
+        found = []
+        for number, (offset, view, crc) in enumerate(zip(offsets, out, crcs or [0] * len(out))):
+            try:
+                files.read_into(fd, view, offset, self.path)
+            except (OSError, ValueError) as error:
+                if isinstance(error, OSError) and error.errno in RETRY_ERRORS:
+                    raise
+                self._damaged(positions[number], side, str(error), error)
+            found.append(crc32(view, crc))
+        return found
+
+    def _compare(self, crcs: List[int], positions: np.ndarray, side: str, name: str, what: str) -> None:
+        wrong = np.flatnonzero(np.asarray(crcs, dtype=np.uint32) != self._index[name][positions])
+        if len(wrong):
+            self._damaged(positions[wrong[0]], side, what)
 
     def _damaged(self, position: int, side: str, what: str, cause: Optional[Exception] = None) -> None:
         text = (
