@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import List
 
-from fairseq_adv.compat import batches, checkpoints, groups, torchrun
+from fairseq_adv.compat import batches, checkpoints, groups, jobs, torchrun
 from fairseq_adv.compat.patch import Patch
 
 PATCHES: List[Patch] = [
@@ -26,6 +26,7 @@ PATCHES: List[Patch] = [
     batches.resume_on_other_ranks,
     batches.leave_out_fillers,
     groups.keep_own_groups,
+    jobs.forget_earlier_trainings,
 ]
 
 __all__ = ["PATCHES", "Patch", "apply"]

@@ -194,6 +194,28 @@ def test_best_score_survives_the_wrapping(tiny_corpus: Path, tmp_path: Path) -> 
     assert checkpoint_utils.save_checkpoint.best == 4.0
 
 
+def test_a_new_training_forgets_the_one_before(tiny_corpus: Path, tmp_path: Path) -> None:
+    from fairseq import checkpoint_utils
+    from fairseq.logging import progress_bar
+    from fairseq.trainer import Trainer
+    from fairseq_cli import train
+
+    cfg, task, model, criterion, _ = build_trainer(default_args(tiny_corpus, tmp_path))
+    closed: List[bool] = []
+
+    def remember() -> None:
+        checkpoint_utils.save_checkpoint.best = train.should_stop_early.best = 1.0
+        train.should_stop_early.num_runs = 2
+        progress_bar._tensorboard_writers["train"] = SimpleNamespace(close=lambda: closed.append(True))
+
+    remember()
+    unpatched("fairseq.trainer.Trainer.__init__")(Trainer.__new__(Trainer), cfg, task, model, criterion)
+    assert checkpoint_utils.save_checkpoint.best == 1.0 and "train" in progress_bar._tensorboard_writers
+    Trainer(cfg, task, model, criterion)
+    assert not {"best", "num_runs"} & {*vars(checkpoint_utils.save_checkpoint), *vars(train.should_stop_early)}
+    assert closed == [True] and not progress_bar._tensorboard_writers
+
+
 def test_a_death_while_a_checkpoint_is_copied_leaves_the_previous_one(tmp_path: Path, monkeypatch: Any) -> None:
     from fairseq import file_io
 
