@@ -14,7 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs",
         nargs="+",
         metavar="RUN",
-        help="folder with train.log (json format) and, if scored, score.json; NAME=FOLDER renames its method",
+        help="folder with train.log or hydra_train.log (json format) and, if scored, score.json; NAME=FOLDER renames "
+        "its method",
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for index.html, PNGs and tables")
     parser.add_argument("--title", default="Training report", help="heading of the page")

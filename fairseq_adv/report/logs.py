@@ -1,7 +1,8 @@
-"""Read the logs that ``fairseq-train --log-format json`` prints.
+"""Read the logs that ``fairseq-train --log-format json`` and ``fairseq-hydra-train`` print.
 
-A line looks like ``DATE | INFO | train_inner | {"epoch": 1, "num_updates": "10", "loss": "9.1", …}``. Lines of
-``train_inner`` come every ``--log-interval`` updates, one of ``train`` and one of ``valid`` at the end of an epoch.
+A line looks like ``DATE | INFO | train_inner | {"epoch": 1, "num_updates": "10", "loss": "9.1", …}``, and with hydra
+like ``[DATE][train_inner][INFO] - {…}``. Lines of ``train_inner`` come every ``--log-interval`` updates, one of
+``train`` and one of ``valid`` at the end of an epoch.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Dict, List, Optional, Tuple
 
 Record = Dict[str, float]
 
-_LINE = re.compile(r"\| INFO \| (\w+) \| (\{.*\})\s*$")
-_CONFIG = re.compile(r"\| INFO \| fairseq_cli\.train \| (\{'_name'.*\})\s*$")
+_LINE = re.compile(r"(?:\| INFO \| |\]\[)(\w+)(?: \| |\]\[INFO\] - )(\{.*\})\s*$")
+_CONFIG = re.compile(r"(?:\| INFO \| |\]\[)fairseq_cli\.train(?: \| |\]\[INFO\] - )(\{'_name'.*\})\s*$")
 _RESUMED = re.compile(r"Loaded checkpoint .*\(epoch \d+ @ (\d+) updates\)|No existing checkpoint found")
 _OPTION = re.compile(r"'(\w+)': ('(?:[^'\\]|\\.)*'|[^,{}\[\]()]+)(?=[,}])")
 
@@ -87,7 +88,9 @@ def read_log(path: Path, valid_subset: str = "valid") -> TrainingLog:
                     record["wall"] += wall_before
                 streams[match[1]].append(record)
     if not (log.updates or log.epochs):
-        raise ValueError(f"{path} has no json records of fairseq-train: was it run with --log-format json?")
+        raise ValueError(
+            f"{path} has no json records of fairseq-train: was it run with --log-format json (common.log_format=json)?"
+        )
     return log
 
 

@@ -8,9 +8,11 @@ import re
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from fairseq_adv.report.logs import Record, TrainingLog, read_log
+
+LOGS = ("train.log", "hydra_train.log")  # the scripts' fairseq-train, fairseq-hydra-train
 
 
 @dataclass(frozen=True)
@@ -58,20 +60,29 @@ class EpochCost:
 def load_run(argument: str) -> Run:
     """A run from its folder, or from ``NAME=FOLDER`` to call its method *NAME*.
 
-    The folder holds ``train.log``, and optionally ``score.json`` and ``run.json`` (``method``, ``seed``). Without
-    ``run.json`` the criterion and the seed in the log tell. Raises ``FileNotFoundError`` without a log.
+    The folder holds ``train.log`` or hydra's ``hydra_train.log``, and optionally ``score.json`` and ``run.json``
+    (``method``, ``seed``). Without ``run.json`` the criterion and the seed in the log tell. Raises
+    ``FileNotFoundError`` without a log.
     """
-    name, _, folder_name = argument.rpartition("=")
-    folder = Path(folder_name)
-    path = folder / "train.log" if folder.is_dir() else folder
+    name, folder = _name_and_folder(argument)
+    path = next((folder / log for log in LOGS if (folder / log).is_file()), folder)
     if not path.is_file():
-        raise FileNotFoundError(f"no run at {folder}: a run is a folder with the train.log of fairseq-train in it")
+        raise FileNotFoundError(f"no run at {folder}: a run is a folder with the {' or '.join(LOGS)} of fairseq in it")
     log = read_log(path)
     told = _read_json(path.parent / "run.json")
     criterion = str(log.options.get("criterion", {}).get("_name", path.parent.name))
     method = name or told.get("method") or method_of(criterion)
     seed = told.get("seed", log.options.get("common", {}).get("seed", 1))
     return Run(str(method), int(seed), path.parent, log, _read_json(path.parent / "score.json"))
+
+
+def _name_and_folder(argument: str) -> Tuple[str, Path]:
+    """The name is empty if *argument* is a path; paths may hold ``=`` themselves, as hydra's folders do."""
+    splits = [("", argument)]
+    for position in (place for place, character in enumerate(argument) if character == "="):
+        splits.append((argument[:position], argument[position + 1 :]))
+    name, folder = next((split for split in splits if Path(split[1]).exists()), splits[-1])
+    return name, Path(folder)
 
 
 def method_of(criterion: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_without_records_it_is_no_log(tmp_path: Path) -> None:
     (tmp_path / "train.log").write_text("epoch 1 | loss 3\n")
     with pytest.raises(ValueError, match="--log-format json"):
         read_log(tmp_path / "train.log")
-    with pytest.raises(FileNotFoundError, match=r"a run is a folder with the train.log"):
+    with pytest.raises(FileNotFoundError, match=r"a run is a folder with the train.log or hydra_train.log"):
         load_run(str(tmp_path / "absent"))
 
 
@@ -83,6 +84,25 @@ def test_run_facts(tmp_path: Path) -> None:
     assert load_run(f"mine={tmp_path / 'y'}").method == "mine"
     (tmp_path / "y/run.json").write_text('{"method": "told", "seed": 9}')
     assert load_run(str(tmp_path / "y")).name == "told (seed 9)"
+
+
+def as_hydra_logs(folder: Path) -> Path:
+    """The log of *folder* as fairseq-hydra-train writes it."""
+    text = (folder / "train.log").read_text()
+    text = re.sub(r"^([\d: -]+) \| INFO \| ([\w.]+) \| ", r"[\1,123][\2][INFO] - ", text, flags=re.MULTILINE)
+    (folder / "hydra_train.log").write_text(text)
+    (folder / "train.log").unlink()
+    return folder
+
+
+def test_hydra_logs_say_the_same(tmp_path: Path) -> None:
+    plain = load_run(str(write_run(tmp_path / "x", "arch", seed=3)))
+    folder = as_hydra_logs(write_run(tmp_path / "common.seed=3,method=arch", "arch", seed=3))
+    for argument in (folder, folder / "hydra_train.log"):
+        run = load_run(str(argument))
+        assert run.log == plain.log and run.name == "arch (seed 3)" and run.folder == folder
+    assert load_run(f"mine={folder}").method == "mine"
+    assert load_run(f"eps=0.1={tmp_path / 'x'}").method == "eps=0.1"
 
 
 def test_the_same_run_twice_is_refused(tmp_path: Path) -> None:
