@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from fairseq_adv.report.runs import Run, epoch_costs
-from fairseq_adv.report.style import draw_curves, method_colors, smooth
+from fairseq_adv.report.style import draw_curves, legend_below, method_colors, smooth
 
 Curve = Tuple[str, List[float], List[float]]
 
@@ -53,9 +53,9 @@ def _panels(runs: Sequence[Run], x: str, panels: Sequence[Tuple[str, str, str, s
     figure, all_axes = _subplots(len(drawn))
     labels = {"minutes": "wall time (minutes)", "epoch": "epoch", "update": "update"}
     for axes, ((_, _, title, unit), curves) in zip(all_axes, drawn):
-        draw_curves(axes, curves, method_colors(runs))
+        draw_curves(axes, curves, runs)
         axes.set(title=title, xlabel=labels[x], ylabel=unit, xlim=(0, None))
-    all_axes[0].legend()
+    legend_below(figure)
     return figure
 
 
@@ -107,13 +107,13 @@ def gradient_norm(runs: Sequence[Run]) -> Optional[Any]:
         norm.fill_between(updates, mean - spread, mean + spread, color=colors[method], alpha=0.15, linewidth=0)
         means.append((method, updates, list(mean)))
         deviations.append((method, updates, list(spread)))
-    draw_curves(norm, means, colors)
-    draw_curves(deviation, deviations, colors)
+    draw_curves(norm, means, runs)
+    draw_curves(deviation, deviations, runs)
     norm.set(
         title="Norm of the gradient", xlabel="update", ylabel="‖g‖, moving mean ± sd", xlim=(0, None), ylim=(0, None)
     )
     deviation.set(title="Its variation", xlabel="update", ylabel="moving sd of ‖g‖", xlim=(0, None), ylim=(0, None))
-    norm.legend()
+    legend_below(figure)
     return figure
 
 
@@ -125,11 +125,14 @@ def perturbation(runs: Sequence[Run]) -> Optional[Any]:
         [
             ("updates", "adv_norm_src", "Perturbation, source", "mean ‖δ‖ of a sentence"),
             ("updates", "adv_norm_tgt", "Perturbation, target", "mean ‖δ‖ of a sentence"),
-            ("updates", "adv_loss", "Regulariser", "divergence"),
+            ("updates", "adv_loss", "Regulariser", "bits per token"),
         ],
     )
     for axes in figure.axes if figure is not None else ():
-        axes.set_ylim(0, None)
+        if axes.get_title(loc="left") == "Regulariser":
+            axes.set_yscale("log")  # a divergence, or the cross-entropy at the perturbed input: far apart
+        else:
+            axes.set_ylim(0, None)
     return figure
 
 
@@ -149,15 +152,11 @@ def epoch_cost(runs: Sequence[Run]) -> Optional[Any]:
         course.plot([c.epoch for c in epochs], milliseconds, color=colors[run.method], alpha=0.5, linewidth=0.9)
         refreshed = [(c.epoch, 1000 * c.seconds_per_update) for c in epochs if c.refresh]
         if refreshed:
-            course.plot(*zip(*refreshed), "o", color=colors[run.method], markersize=5, label=f"{run.method}: refresh")
+            course.plot(*zip(*refreshed), "o", color=colors[run.method], markersize=5)
     course.set(
         title="Cost of an update, by epoch", xlabel="epoch", ylabel="ms per update", xlim=(0, None), ylim=(0, None)
     )
     _bars(bars, groups, colors)
-    handles, labels = course.get_legend_handles_labels()
-    unique = dict(zip(labels, handles))
-    if unique:
-        course.legend(list(unique.values()), list(unique))
     return figure
 
 
@@ -209,7 +208,7 @@ def parameter_study(runs: Sequence[Run]) -> Optional[Any]:
             axes.plot(*zip(*found), "o", color=colors[method], alpha=0.45, markersize=4)
             axes.plot(list(means), list(means.values()), color=colors[method], label=method)
         axes.set(title=label, xlabel=label, ylabel="best validation nll")
-    all_axes[0].legend()
+    legend_below(figure)
     return figure
 
 
@@ -229,7 +228,7 @@ FIGURES = (
     FigureSpec(
         "epoch_cost",
         "Cost of an epoch",
-        "Refresh epochs search new perturbations; in between, cached ones are reused.",
+        "Refresh epochs (dots) search new perturbations; in between, cached ones are reused.",
         epoch_cost,
     ),
     FigureSpec(

@@ -111,16 +111,17 @@ def epoch_costs(log: TrainingLog) -> List[EpochCost]:
     """Cost of each epoch, from the updates per second of its log intervals.
 
     The median over an epoch's intervals leaves out the one that a validation interrupts. An epoch counts as a
-    refresh epoch when most of its updates were (``adv_refresh``).
+    refresh epoch when most of its updates were (``adv_refresh``), unless all or none of the epochs are.
     """
     costs = []
+    cached = len({epoch.get("adv_refresh", 0.0) > 0.5 for epoch in log.epochs}) == 2
     previous = 0.0
     for epoch in log.epochs:
         inside = [r for r in log.updates if previous < r["num_updates"] <= epoch["num_updates"] and r.get("ups", 0) > 0]
         updates = int(epoch["num_updates"] - previous)
         previous = epoch["num_updates"]
         if inside:
-            refresh = epoch["adv_refresh"] > 0.5 if "adv_refresh" in epoch else None
+            refresh = epoch.get("adv_refresh", 0.0) > 0.5 if cached else None
             seconds = statistics.median(1 / r["ups"] for r in inside)
             costs.append(EpochCost(int(epoch["epoch"]), seconds, updates, refresh))
     return costs

@@ -37,37 +37,54 @@ RC: Dict[Any, Any] = {
 
 
 def method_colors(runs: Sequence[Run]) -> Dict[str, str]:
-    """method -> colour, by order of appearance."""
-    methods = dict.fromkeys(run.method for run in runs)
-    colors: Dict[str, str] = {}
-    for method in methods:
-        colors[method] = (
-            BASELINE_COLOR if method == "plain" else COLORS[(len(colors) - ("plain" in colors)) % len(COLORS)]
-        )
-    return colors
+    """method -> colour, by order of appearance; past the palette colours come again, see :func:`method_dashes`."""
+    return {method: style[0] for method, style in _styles(runs).items()}
 
 
-def draw_curves(
-    axes: Any, curves: Sequence[Tuple[str, Sequence[float], Sequence[float]]], colors: Dict[str, str]
-) -> None:
-    """Lines of (method, x, y). With several runs of a method: each one thin, their mean on top."""
+def method_dashes(runs: Sequence[Run]) -> Dict[str, str]:
+    """method -> line style: solid for as many methods as the palette has colours, then dashed, then dotted."""
+    return {method: style[1] for method, style in _styles(runs).items()}
+
+
+def _styles(runs: Sequence[Run]) -> Dict[str, Tuple[str, str]]:
+    others = [method for method in dict.fromkeys(run.method for run in runs) if method != "plain"]
+    rounds = [(color, dashes) for dashes in ("-", "--", ":", "-.") for color in COLORS]
+    styles = {method: rounds[number % len(rounds)] for number, method in enumerate(others)}
+    return {"plain": (BASELINE_COLOR, "-"), **styles}
+
+
+def draw_curves(axes: Any, curves: Sequence[Tuple[str, Sequence[float], Sequence[float]]], runs: Sequence[Run]) -> None:
+    """Lines of (method, x, y) in the colours of *runs*. With several runs of a method: thin ones, their mean on top."""
     import numpy as np
 
+    colors, dashes = method_colors(runs), method_dashes(runs)
     by_method: Dict[str, List[Tuple[Sequence[float], Sequence[float]]]] = {}
     for method, x, y in curves:
         if len(x):
             by_method.setdefault(method, []).append((x, y))
     for method, lines in by_method.items():
-        color = colors[method]
+        look = {"color": colors[method], "linestyle": dashes[method]}
         if len(lines) == 1:
-            axes.plot(*lines[0], color=color, label=method)
+            axes.plot(*lines[0], label=method, **look)
             continue
         for x, y in lines:
-            axes.plot(x, y, color=color, alpha=0.3, linewidth=0.9)
+            axes.plot(x, y, color=colors[method], alpha=0.3, linewidth=0.9)
         start, end = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
         grid = np.linspace(start, end, 200)
         mean = np.mean([np.interp(grid, x, y) for x, y in lines], axis=0)
-        axes.plot(grid, mean, color=color, label=f"{method} (mean of {len(lines)})")
+        axes.plot(grid, mean, label=f"{method} (mean of {len(lines)})", **look)
+
+
+def legend_below(figure: Any) -> None:
+    """One legend for all panels, below them, where it hides no curve."""
+    entries: Dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        for label, handle in zip(labels, handles):
+            entries.setdefault(label, handle)
+    if entries:
+        columns = min(len(entries), 5)
+        figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
 
 
 def smooth(values: Sequence[float], window: int) -> Tuple[Any, Any]:
