@@ -41,8 +41,9 @@ done
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 model=$run/checkpoints/$checkpoint
 [ -f "$model" ] || fail "no checkpoint $model: train first"
-index=$(compgen -G "$data/test.*-*.*.idx" | head -n 1) || fail "$data holds no binarised test data"
-pair=${pair:-$(basename "$index" | cut -d. -f2)}
+# No head in a pipe: it may end before compgen has written all, which pipefail takes for a failure.
+indexes=$(compgen -G "$data/test.*-*.*.idx") || fail "$data holds no binarised test data"
+pair=${pair:-$(basename "${indexes%%$'\n'*}" | cut -d. -f2)}
 source=${pair%%-*} target=${pair#*-}
 [ -f "$raw/test.$target" ] || fail "no references $raw/test.$target"
 

@@ -21,7 +21,8 @@ set -euo pipefail
 preset=$1 data=$2 save_dir=$3
 shift 3
 [ -f "$preset" ] || { echo "slurm.sh: no preset $preset (sbatch runs in the folder that it is called in)" >&2; exit 2; }
-master=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+master=${hosts%%$'\n'*}
 port=$((20000 + SLURM_JOB_ID % 20000)) # jobs that share a node take different ones
 
 nodes=()

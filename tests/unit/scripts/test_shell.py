@@ -62,3 +62,14 @@ def test_training_refuses_a_folder_of_other_settings(tmp_path: Path) -> None:
     command = ["bash", str(SCRIPTS / "train_small.sh"), str(tmp_path / "data"), str(tmp_path / "run"), "arch"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "was begun with other settings (plain 60 1 )" in done.stderr
+
+
+def test_scoring_finds_its_data_among_many_files(tmp_path: Path) -> None:
+    """A folder whose list is longer than a pipe holds: whoever reads only the first line must not end the list."""
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    (tmp_path / "run/checkpoints/checkpoint_best.pt").touch()
+    for number in range(600):
+        (tmp_path / f"test.en-de.{number:0200d}.idx").touch()
+    command = ["bash", str(SCRIPTS / "evaluate_run.sh"), str(tmp_path), str(tmp_path / "run"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and f"no references {tmp_path}/test.de" in done.stderr
