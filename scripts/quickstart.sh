@@ -190,7 +190,10 @@ if [ -n "$prepare_only" ]; then
 fi
 
 say "training and scoring ${methods[*]}, $epochs epochs each (logs: $runs/*/train.log)"
-if ! train_and_score; then failed "training and scoring" "$runs/*/train.log"; fi
+status=0
+train_and_score || status=$?
+if [ $status -eq 130 ]; then interrupted; fi
+if [ $status -ne 0 ]; then failed "training and scoring" "$runs/*/train.log"; fi
 
 # Every scored run of this text and budget goes into the report, other seeds and methods too.
 scored=()
