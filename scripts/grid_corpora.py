@@ -130,4 +130,5 @@ class Recipe:
         yield self._step("evaluate", variant.name, seed)
 
     def report_folder(self) -> Path:
-        return self._where().parent / "report-grid"
+        runs = self._where()  # …/runs/DIRECTION
+        return runs.parent.parent / f"report-grid-{runs.name}"
