@@ -58,6 +58,9 @@ def test_radius_reaches_every_method_and_lamb_its_own_rate(study: ModuleType, wo
         "--scala-radius": "0.7", "--scala-step-size": "0.7", "--disadv-alpha": "0.7", "--conadv-alpha": "0.7"
     }  # fmt: skip
     assert value(options["lamb"], "--optimizer") == "adv_lamb" and value(options["lamb"], "--lr") == "0.05"
+    args.radius = None
+    own = {method: study.Setting(method, 4, 1).options(args) for method in study.METHODS}
+    assert value(own["scala"], "--scala-radius") == "1.0" and value(own["disadv"], "--disadv-alpha") == "0.1"
     assert "--optimizer" not in options["plain"] and value(options["plain"], "--lr") == "0.003"
 
 
