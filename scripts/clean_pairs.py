@@ -13,13 +13,13 @@ validation and test sets are never cleaned.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import sys
 from contextlib import ExitStack
 from itertools import zip_longest
 from pathlib import Path
 from typing import Callable, Iterator, NamedTuple, Optional, Sequence, Tuple
+
+from whole_folder import whole_folder
 
 Pair = Tuple[str, str]
 
@@ -132,11 +132,9 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
-    partial = args.output.with_name(args.output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        print(clean(args, partial))
-        os.replace(partial, args.output)
+        with whole_folder(args.output) as partial:
+            print(clean(args, partial))
     except (ValueError, OSError) as error:
         print(f"clean_pairs.py: {error}", file=sys.stderr)
         return 2

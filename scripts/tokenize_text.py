@@ -12,8 +12,6 @@ characters that they know.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 from tqdm import tqdm
+from whole_folder import whole_folder
 
 CHUNK = 4000  # lines that a process takes at a time
 
@@ -116,14 +115,11 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
-    partial = args.output.with_name(args.output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        for path in files(args.folder, args.languages):
-            treatment = Treatment(path.suffix[1:], args.lowercase, args.normalize, args.detokenize)
-            treat_file(path, partial / path.name, treatment, args.workers)
-        os.replace(partial, args.output)
+        with whole_folder(args.output) as partial:
+            for path in files(args.folder, args.languages):
+                treatment = Treatment(path.suffix[1:], args.lowercase, args.normalize, args.detokenize)
+                treat_file(path, partial / path.name, treatment, args.workers)
     except (ValueError, OSError) as error:
         print(f"tokenize_text.py: {error}", file=sys.stderr)
         return 2

@@ -8,15 +8,14 @@ epoch; rank 0 writes losses, gradient norms, batches and parameters (or the erro
 from __future__ import annotations
 
 import json
-import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Any, Dict, List
 
 import torch
 import torch.distributed as dist
 
+from tests.integration.rank_plan import answer
 from tests.integration.running import free_port, run_command, save_checkpoint
 from tests.integration.training import train
 
@@ -49,24 +48,15 @@ def in_parts(args: List[str], stops: List[int]) -> Dict[str, Any]:
     return result
 
 
-def main(plan: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    rank, ranks = dist.get_rank(), dist.get_world_size()
+def on_this_rank(job: Dict[str, Any], rank: int, ranks: int) -> Dict[str, Any]:
     own = (
         f"--distributed-world-size {ranks} --distributed-backend gloo --distributed-no-spawn --distributed-rank {rank}"
     )
-    for job in json.loads(plan.read_text()):
-        try:
-            result = in_parts([*job["args"], *own.split()], job.get("stops", []))
-        except Exception:
-            result = {"error": traceback.format_exc()}
-        if rank == 0 or "error" in result:
-            torch.save(result, job["result"])
-        if "error" in result:  # the other ranks may wait for this one for ever
-            print(result["error"], file=sys.stderr, flush=True)
-            os._exit(1)
-    dist.destroy_process_group()
+    return in_parts([*job["args"], *own.split()], job.get("stops", []))
+
+
+def main(plan: Path) -> None:
+    answer(plan, on_this_rank)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import sys
-import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, List
@@ -20,6 +19,7 @@ from typing import Any, Dict, List
 import torch
 import torch.distributed as dist
 
+from tests.integration.rank_plan import answer
 from tests.integration.running import Arguments, Run, build_trainer, free_port, run_command, save_checkpoint
 from tests.integration.training import go_on
 
@@ -72,19 +72,7 @@ def outcome(job: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def main(plan: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    for job in json.loads(plan.read_text()):
-        try:
-            result = outcome(job)
-        except Exception:
-            result = {"error": traceback.format_exc()}
-        if dist.get_rank() == 0 or "error" in result:
-            torch.save(result, job["result"])
-        if "error" in result:  # the other rank may wait for this one for ever
-            print(result["error"], file=sys.stderr, flush=True)
-            os._exit(1)
-    dist.destroy_process_group()
+    answer(plan, lambda job, *_: outcome(job))
 
 
 if __name__ == "__main__":

@@ -7,15 +7,13 @@ rank 0 writes losses, gradient norms and parameters after one epoch (or the erro
 from __future__ import annotations
 
 import json
-import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Any, Dict, List
 
 import torch
-import torch.distributed as dist
 
+from tests.integration.rank_plan import answer
 from tests.integration.running import free_port, run_command
 from tests.integration.training import Trained, train
 
@@ -40,20 +38,8 @@ def train_on_two_ranks(jobs: List[Dict[str, Any]], directory: Path) -> List[Dict
 
 
 def main(plan: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    rank = dist.get_rank()
-    for job in json.loads(plan.read_text()):
-        try:
-            result = outcome(train([*job["args"], *DISTRIBUTED.split(), "--distributed-rank", str(rank)]))
-        except Exception:
-            result = {"error": traceback.format_exc()}
-        if rank == 0 or "error" in result:
-            torch.save(result, job["result"])
-        if "error" in result:  # the other rank may wait for this one for ever
-            print(result["error"], file=sys.stderr, flush=True)
-            os._exit(1)
-    dist.destroy_process_group()
+    own = DISTRIBUTED.split()
+    answer(plan, lambda job, rank, _: outcome(train([*job["args"], *own, "--distributed-rank", str(rank)])))
 
 
 if __name__ == "__main__":
