@@ -63,7 +63,7 @@ def rows() -> List[str]:
     fairseq_adv.register()
     from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
 
-    from fairseq_adv.criterions.config import AdversarialConfig
+    from fairseq_adv.criterions.frame.config import AdversarialConfig
 
     suffix = "_label_smoothed"
     ours = {n[: -len(suffix)]: c for n, c in CRITERION_REGISTRY.items() if c.__module__.startswith("fairseq_adv.")}

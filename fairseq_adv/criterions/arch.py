@@ -11,10 +11,10 @@ from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
 from torch import Tensor
 
-from fairseq_adv.criterions.adversarial import AdversarialCriterion, norm_log
-from fairseq_adv.criterions.arch_setup import open_perturbations
-from fairseq_adv.criterions.batch import TrainingBatch
-from fairseq_adv.criterions.config import AscentConfig, ascent_of, check_ascent, require
+from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, norm_log
+from fairseq_adv.criterions.frame.arch_setup import open_perturbations
+from fairseq_adv.criterions.frame.batch import TrainingBatch
+from fairseq_adv.criterions.frame.config import AscentConfig, ascent_of, check_ascent, require
 from fairseq_adv.data.cached_perturbations import CachedPerturbations
 from fairseq_adv.methods.arch import is_refresh_epoch, perturbation_from_neighbors
 from fairseq_adv.methods.worst_case import worst_case_perturbation

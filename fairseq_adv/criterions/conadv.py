@@ -12,12 +12,12 @@ from fairseq.dataclass import ChoiceEnum
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor
 
-from fairseq_adv.criterions.adversarial import AdversarialCriterion, autocast, norm_log
-from fairseq_adv.criterions.batch import TrainingBatch
-from fairseq_adv.criterions.config import AdversarialConfig, require
-from fairseq_adv.criterions.delayed_batches import Delayed, DelayedBatches, on_device
-from fairseq_adv.criterions.gathering import gather_on_first_rank, present_rank, world_size
-from fairseq_adv.criterions.look_ahead import LookAhead
+from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, autocast, norm_log
+from fairseq_adv.criterions.frame.batch import TrainingBatch
+from fairseq_adv.criterions.frame.config import AdversarialConfig, require
+from fairseq_adv.criterions.frame.delayed_batches import Delayed, DelayedBatches, on_device
+from fairseq_adv.criterions.frame.gathering import gather_on_first_rank, present_rank, world_size
+from fairseq_adv.criterions.frame.look_ahead import LookAhead
 from fairseq_adv.methods.conadv import along, step_from_clean
 from fairseq_adv.methods.freelb import gradient_left_on, leaf_of
 from fairseq_adv.perturb import Perturbation

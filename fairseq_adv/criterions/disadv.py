@@ -11,9 +11,9 @@ from typing import Any, Iterator
 from fairseq.criterions import register_criterion
 from torch import Tensor
 
-from fairseq_adv.criterions.adversarial import AdversarialCriterion, norm_log
-from fairseq_adv.criterions.batch import TrainingBatch
-from fairseq_adv.criterions.config import AdversarialConfig, require
+from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, norm_log
+from fairseq_adv.criterions.frame.batch import TrainingBatch
+from fairseq_adv.criterions.frame.config import AdversarialConfig, require
 from fairseq_adv.methods.freelb import gradient_left_on, leaf_of
 from fairseq_adv.perturb import Ball
 

@@ -8,10 +8,10 @@ import torch
 from fairseq.criterions import register_criterion
 from torch import Tensor
 
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.batch import TrainingBatch
-from fairseq_adv.criterions.config import AscentConfig, ascent_of, check_ascent, require
-from fairseq_adv.criterions.gathering import gather_on_first_rank
+from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.frame.batch import TrainingBatch
+from fairseq_adv.criterions.frame.config import AscentConfig, ascent_of, check_ascent, require
+from fairseq_adv.criterions.frame.gathering import gather_on_first_rank
 from fairseq_adv.methods.freeat import freeat_term
 from fairseq_adv.perturb import Perturbation
 from fairseq_adv.perturb.carried import CarriedPerturbations

@@ -7,9 +7,9 @@ from typing import Any, Iterator
 from fairseq.criterions import register_criterion
 from torch import Tensor
 
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.batch import TrainingBatch
-from fairseq_adv.criterions.config import AscentConfig, ascent_of, check_ascent, require
+from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.frame.batch import TrainingBatch
+from fairseq_adv.criterions.frame.config import AscentConfig, ascent_of, check_ascent, require
 from fairseq_adv.methods.freelb import freelb_terms
 
 

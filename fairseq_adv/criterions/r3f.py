@@ -9,9 +9,9 @@ from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
 from torch import Tensor
 
-from fairseq_adv.criterions.adversarial import AdversarialCriterion, norm_log
-from fairseq_adv.criterions.batch import TrainingBatch
-from fairseq_adv.criterions.config import AdversarialConfig, require
+from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, norm_log
+from fairseq_adv.criterions.frame.batch import TrainingBatch
+from fairseq_adv.criterions.frame.config import AdversarialConfig, require
 from fairseq_adv.methods.r3f import noise_perturbation
 
 

@@ -9,9 +9,9 @@ from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
 from torch import Tensor
 
-from fairseq_adv.criterions.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.batch import TrainingBatch
-from fairseq_adv.criterions.config import AdversarialConfig, require
+from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.frame.batch import TrainingBatch
+from fairseq_adv.criterions.frame.config import AdversarialConfig, require
 from fairseq_adv.losses import DIVERGENCES
 from fairseq_adv.methods.simcut import kept_tokens
 

@@ -7,9 +7,9 @@ from typing import Any, Dict, Optional
 from fairseq.criterions import register_criterion
 from torch import Tensor
 
-from fairseq_adv.criterions.adversarial import AdversarialCriterion, norm_log
-from fairseq_adv.criterions.batch import TrainingBatch
-from fairseq_adv.criterions.config import AscentConfig, ascent_of, check_ascent, require
+from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, norm_log
+from fairseq_adv.criterions.frame.batch import TrainingBatch
+from fairseq_adv.criterions.frame.config import AscentConfig, ascent_of, check_ascent, require
 from fairseq_adv.losses import masked_divergence
 from fairseq_adv.methods.smart import MomentumTeacher
 from fairseq_adv.methods.worst_case import worst_case_perturbation

@@ -7,7 +7,7 @@ from typing import Any, Dict, List
 import pytest
 import torch
 
-from fairseq_adv.criterions.batch import TrainingBatch
+from fairseq_adv.criterions.frame.batch import TrainingBatch
 from tests.integration import arch_reference as reference
 from tests.integration.running import build_trainer, default_args, epoch_batches, save_checkpoint
 

@@ -48,7 +48,7 @@ def registered_methods() -> List[str]:
     fairseq_adv.register()
     from fairseq.criterions import CRITERION_REGISTRY
 
-    from fairseq_adv.criterions.adversarial import AdversarialCriterion
+    from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
 
     return sorted(name for name, cls in CRITERION_REGISTRY.items() if issubclass(cls, AdversarialCriterion))
 

@@ -73,7 +73,7 @@ IN_FUNCTIONS: Dict[str, Set[str]] = {
 # ARCH also works with fairseq's own tasks, which cannot hand it a cache: its criterion opens the cache itself.
 EXCEPTIONS: Dict[str, Set[str]] = {
     "criterions/arch.py": {"data"},
-    "criterions/arch_setup.py": {"cache", "data", "neighbors"},
+    "criterions/frame/arch_setup.py": {"cache", "data", "neighbors"},
 }
 
 

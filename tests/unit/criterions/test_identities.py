@@ -6,7 +6,7 @@ import pytest
 import torch
 from fairseq.criterions import CRITERION_REGISTRY
 
-from fairseq_adv.criterions.adversarial import LOG_KEYS, AdversarialCriterion
+from fairseq_adv.criterions.frame.adversarial import LOG_KEYS, AdversarialCriterion
 from tests.unit.criterions.updates import make_criterion, plain_criterion, run_update, same_bits
 from tests.unit.toy_models import toy_batch, toy_model
 

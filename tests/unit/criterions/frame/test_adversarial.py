@@ -6,8 +6,8 @@ import pytest
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 
-from fairseq_adv.criterions.adversarial import LOG_KEYS, AdversarialCriterion, norm_log
-from fairseq_adv.criterions.config import AdversarialConfig, AscentConfig, check_ascent
+from fairseq_adv.criterions.frame.adversarial import LOG_KEYS, AdversarialCriterion, norm_log
+from fairseq_adv.criterions.frame.config import AdversarialConfig, AscentConfig, check_ascent
 from fairseq_adv.perturb import Ball, initial_perturbation
 from tests.unit.toy_models import toy_batch, toy_model, toy_task
 

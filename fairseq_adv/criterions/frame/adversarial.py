@@ -14,10 +14,10 @@ from fairseq.models.lstm import LSTMEncoder
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor, nn
 
-from fairseq_adv.criterions.batch import TrainingBatch, bare_model
-from fairseq_adv.criterions.config import SIDE_CHOICES, AdversarialConfig, check_adversarial
-from fairseq_adv.criterions.lifecycle import TrainingLifecycle, attach
-from fairseq_adv.criterions.radius import RadiusSchedule
+from fairseq_adv.criterions.frame.batch import TrainingBatch, bare_model
+from fairseq_adv.criterions.frame.config import SIDE_CHOICES, AdversarialConfig, check_adversarial
+from fairseq_adv.criterions.frame.lifecycle import TrainingLifecycle, attach
+from fairseq_adv.criterions.frame.radius import RadiusSchedule
 from fairseq_adv.losses import masked_divergence
 from fairseq_adv.perturb import EmbeddingHook, Perturbation
 
