@@ -204,7 +204,7 @@ class ConadvCriterion(AdversarialCriterion):
         if bool(found.all()):
             return ready
         with untouched_rng(ids.device):
-            reseed_from_state()
+            reseed_from_state(ids.device)
             fresh, broken = self._perturbation(self.open_batch(self._model, batch.sample))
         batch.log["adv_nonfinite"] = batch.log.get("adv_nonfinite", 0) + (broken & ~found).sum()
         rows = found.view(-1, 1, 1)
@@ -236,11 +236,12 @@ class ConadvCriterion(AdversarialCriterion):
         gradient, broken = gradient_left_on(leaf)
         self.delayed.keep(batch.sample, along(gradient, self.radius(self.cfg.conadv_alpha)))
         batch.log.update(adv_nonfinite=broken.sum())
-        for delayed in self._along:
-            sample, delta = on_device(delayed, batch.passes.ids.device)
+        device = batch.passes.ids.device
+        for index, delayed in enumerate(self._along):
+            sample, delta = on_device(delayed, device)
             other = self.open_batch(self._model, sample)
-            with untouched_rng(batch.passes.ids.device):
-                reseed_from_state()
+            with untouched_rng(device):
+                reseed_from_state(device, stream=index)
                 adversarial = other.cross_entropy(other.passes.clean(delta))
             self._log_perturbed(batch, adversarial, delta)
             yield 0.5 * adversarial

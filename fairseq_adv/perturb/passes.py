@@ -56,6 +56,7 @@ class BatchPasses:
         self._gradient_scale = gradient_scale
         self._before: Optional[RngState] = None
         self._after: Optional[RngState] = None
+        self._fresh_passes = 0
 
     @property
     def dims(self) -> Dict[str, int]:
@@ -120,7 +121,8 @@ class BatchPasses:
                 self._before.restore()
             else:
                 self._after.restore()
-                reseed_from_state()
+                reseed_from_state(self.ids.device, stream=self._fresh_passes)
+                self._fresh_passes += 1
             with self._hook.transforming(transform):
                 return run()
         finally:

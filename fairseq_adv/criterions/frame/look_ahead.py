@@ -32,6 +32,7 @@ class LookAhead:
         self._present: Optional[List[Dict[str, Any]]] = None
         self._queue: List[Dict[str, Any]] = []
         self._micro_batches_left = 0
+        self._shares_taken = 0
         self._nonfinite: List[Tensor] = []
         self._running = False
         self.ready, self.ahead = CarriedPerturbations(), CarriedPerturbations()
@@ -49,6 +50,7 @@ class LookAhead:
         """
         if upcoming is not self._present:
             self._present, self._micro_batches_left = upcoming, max(1, present_size)
+            self._shares_taken = 0
             self._queue = [batch for batch in upcoming if wanted and len(batch) > 0]  # an empty one stands for a dummy
             self.ready, self.ahead = self.ahead, CarriedPerturbations()
         share = -(-len(self._queue) // max(1, self._micro_batches_left))
@@ -86,7 +88,8 @@ class LookAhead:
         """On the own stream, with random numbers that the trainer's passes do not miss."""
         state = RngState.capture(self._device)
         try:
-            reseed_from_state()
+            reseed_from_state(self._device, stream=self._shares_taken)  # not the seed of the batch before
+            self._shares_taken += 1
             if self._stream is None:
                 yield
             else:

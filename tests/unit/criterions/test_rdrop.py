@@ -16,7 +16,7 @@ def second_masks(model, batch):
     torch.manual_seed(5)
     with torch.no_grad():
         model(**batch["net_input"])
-    reseed_from_state()
+    reseed_from_state(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("kind", ["kl", "sym-kl"])
