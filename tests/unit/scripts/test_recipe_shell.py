@@ -10,8 +10,7 @@ from typing import List
 
 import pytest
 
-from tests.unit.scripts.loading import SCRIPTS
-
+SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 FOLDER = SCRIPTS.parent / "examples/translation"
 RECIPES = sorted(path for path in FOLDER.glob("*.sh") if path.name != "recipe.sh")
 

@@ -9,8 +9,7 @@ from typing import List
 
 import pytest
 
-from tests.unit.scripts.loading import SCRIPTS
-
+SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 OWN = [f"scripts/{name}.sh" for name in ("quickstart", "train_small", "evaluate_run", "large_batch_study", "soak")]
 LARGE_BATCH = "examples/translation/large_batch"
 PRESETS = sorted(f"{LARGE_BATCH}/{path.name}" for path in (SCRIPTS.parent / LARGE_BATCH).glob("*.sh"))

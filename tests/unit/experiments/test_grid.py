@@ -9,9 +9,9 @@ from typing import Any, List
 
 import pytest
 
-from tests.unit.scripts.loading import SCRIPTS, load_script
+from fairseq_adv.experiments import grid
+from fairseq_adv.experiments.grid_corpora import SCRIPTS
 
-grid = load_script("run_grid")
 parse_variant = grid.parse_variant
 
 RECIPE = """#!/usr/bin/env bash

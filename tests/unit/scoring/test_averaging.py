@@ -9,9 +9,7 @@ from typing import Dict, List
 import pytest
 import torch
 
-from tests.unit.scripts.loading import load_script
-
-averaging = load_script("average_checkpoints")
+from fairseq_adv.scoring import averaging
 
 
 def write_checkpoint(

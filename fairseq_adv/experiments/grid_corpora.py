@@ -11,9 +11,9 @@ import subprocess
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Protocol, Sequence
 
-from jobs import Command
+from fairseq_adv.experiments.jobs import Command
 
-SCRIPTS = Path(__file__).resolve().parent
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 class Variant(NamedTuple):

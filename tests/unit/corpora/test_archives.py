@@ -12,9 +12,8 @@ from typing import Optional
 
 import pytest
 
-from tests.unit.scripts.loading import SCRIPTS, load_script
+from fairseq_adv.corpora import archives
 
-extract_archive = load_script("extract_archive")
 WANTED = {"de-en/train.de": b"eins\n" * 3000, "de-en/train.en": b"one\n" * 3000}
 
 
@@ -39,7 +38,7 @@ def write_tar(path: Path, more: Optional[tarfile.TarInfo] = None, first: bool = 
 
 def extract(archive: Path, *patterns: str) -> Path:
     output = archive.parent / "out"
-    extract_archive.extract(archive, output, patterns or ("de-en/train.*",))
+    archives.extract(archive, output, patterns or ("de-en/train.*",))
     return output
 
 
@@ -102,21 +101,19 @@ def test_a_missing_side_is_named_with_what_is_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", [1, 4, 8, 9, 40, 100, 200])
 def test_a_cut_archive_leaves_nothing_and_is_fetched_again(
-    tmp_path: Path, missing: int, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, missing: int, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
     archive = write_tar(tmp_path / "a.tgz")
     assert archive.stat().st_size > 200
     archive.write_bytes(archive.read_bytes()[:-missing])
     (tmp_path / "checksums.json").write_text(json.dumps({"a.tgz": {}, "b.tgz": {}}))
-    assert extract_archive.main([str(archive), "de-en/*", "--output", str(tmp_path / "out")]) == 2
+    assert archives.main([str(archive), "de-en/*", "--output", str(tmp_path / "out")]) == 2
     assert "a.tgz is damaged or cut off" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["checksums.json"]
     assert list(json.loads((tmp_path / "checksums.json").read_text())) == ["b.tgz"]
 
 
-def test_an_archive_of_the_user_is_never_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
+def test_an_archive_of_the_user_is_never_deleted(tmp_path: Path) -> None:
     (tmp_path / "a.tgz").write_bytes(b"no archive at all")
-    assert extract_archive.main([str(tmp_path / "a.tgz"), "*", "--output", str(tmp_path / "out")]) == 2
+    assert archives.main([str(tmp_path / "a.tgz"), "*", "--output", str(tmp_path / "out")]) == 2
     assert (tmp_path / "a.tgz").exists() and not (tmp_path / "out").exists()

@@ -7,9 +7,7 @@ from typing import List
 
 import pytest
 
-from tests.unit.scripts.loading import load_script
-
-corpus_text = load_script("corpus_text")
+from fairseq_adv.corpora import parallel_text
 
 TAGS = """<url>http://www.ted.com/talks/x</url>
 <keywords>a, b</keywords>
@@ -37,7 +35,7 @@ lines &amp; one sentence </seg>
 
 def run(folder: Path, *sets: str, more: tuple = ()) -> int:
     words = [str(folder), "--languages", "de", "en", "--output", str(folder / "plain"), *more]
-    return corpus_text.main([*words, *(word for item in sets for word in ("--set", item))])
+    return parallel_text.main([*words, *(word for item in sets for word in ("--set", item))])
 
 
 def lines(path: Path) -> List[str]:

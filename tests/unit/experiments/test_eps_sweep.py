@@ -8,9 +8,7 @@ from typing import List, Optional, Sequence
 
 import pytest
 
-from tests.unit.scripts.loading import load_script
-
-sweep = load_script("eps_sweep")
+from fairseq_adv.experiments import eps_sweep as sweep
 
 
 @pytest.fixture

@@ -9,10 +9,9 @@ from typing import Dict, List
 
 import pytest
 
+from fairseq_adv.corpora import cleaning, moses, subwords
 from tests.integration.corpus_archives import sentence_pairs
-from tests.unit.scripts.loading import load_script
 
-tokenize_text, clean_pairs, subwords = (load_script(name) for name in ("tokenize_text", "clean_pairs", "subwords"))
 LANGUAGES = ["--languages", "en", "de"]
 
 
@@ -34,7 +33,7 @@ def read(folder: Path) -> Dict[str, List[str]]:
 
 def tokenized(folder: Path, name: str, *more: str) -> Dict[str, List[str]]:
     output = folder.parent / name
-    assert tokenize_text.main([str(folder), *LANGUAGES, "--output", str(output), *more]) == 0
+    assert moses.main([str(folder), *LANGUAGES, "--output", str(output), *more]) == 0
     return read(output)
 
 
@@ -54,7 +53,7 @@ def test_detokenisation_gives_the_text_back(tmp_path: Path) -> None:
 
 
 def test_any_number_of_processes_gives_the_same_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenize_text, "CHUNK", 7)
+    monkeypatch.setattr(moses, "CHUNK", 7)
     plain = write(tmp_path / "plain", train=sentence_pairs()[:100])
     assert tokenized(plain, "one") == tokenized(plain, "three", "--workers", "3")
 
@@ -62,14 +61,14 @@ def test_any_number_of_processes_gives_the_same_lines(tmp_path: Path, monkeypatc
 def test_a_side_without_files(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     plain = write(tmp_path / "plain", train=[("a", "b")])
     (plain / "train.de").unlink()
-    assert tokenize_text.main([str(plain), *LANGUAGES, "--output", str(tmp_path / "out")]) == 2
+    assert moses.main([str(plain), *LANGUAGES, "--output", str(tmp_path / "out")]) == 2
     assert "holds no file NAME.de" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def cleaned(tmp_path: Path, *more: str, **sets: List[tuple]) -> Dict[str, List[str]]:
     upper = {name: [(one.upper(), other.upper()) for one, other in pairs] for name, pairs in sets.items()}
     words = [str(write(tmp_path / "tok", **sets)), "--plain", str(write(tmp_path / "plain", **upper)), *LANGUAGES]
-    assert clean_pairs.main([*words, "--output", str(tmp_path / "text"), *more]) == 0
+    assert cleaning.main([*words, "--output", str(tmp_path / "text"), *more]) == 0
     return read(tmp_path / "text")
 
 
@@ -95,10 +94,10 @@ def test_sides_and_forms_of_different_length_are_refused(tmp_path: Path, capsys:
     two, one = [("a", "b")] * 2, [("a", "b")]
     words = [*LANGUAGES, "--output", str(tmp_path / "text")]
     tokens, plain = write(tmp_path / "tok", train=two, valid=one, test=one), write(tmp_path / "plain", train=one)
-    assert clean_pairs.main([str(tokens), "--plain", str(plain), *words]) == 2
+    assert cleaning.main([str(tokens), "--plain", str(plain), *words]) == 2
     assert "differ in length" in capsys.readouterr().err
     (tokens / "train.de").write_text("b\n")
-    assert clean_pairs.main([str(tokens), "--plain", str(tokens), *words]) == 2
+    assert cleaning.main([str(tokens), "--plain", str(tokens), *words]) == 2
     assert "train.de has fewer lines than" in capsys.readouterr().err
     assert not (tmp_path / "text").exists()
 

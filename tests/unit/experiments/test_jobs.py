@@ -13,9 +13,7 @@ from typing import Any, Callable, List
 
 import pytest
 
-from tests.unit.scripts.loading import SCRIPTS, load_script
-
-jobs = load_script("jobs")
+from fairseq_adv.experiments import jobs
 
 
 def bash(script: str) -> List[str]:
@@ -63,7 +61,7 @@ def test_a_run_that_another_process_holds_is_waited_for(tmp_path: Path, capsys: 
 def test_lock_outlives_a_killed_script(tmp_path: Path) -> None:
     """kill -9 of the script leaves its command running; the run's lock is free only when that has ended."""
     script = (
-        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import jobs, pathlib\n"
+        "import pathlib; from fairseq_adv.experiments import jobs\n"
         f"command = ['bash', '-c', 'touch {tmp_path}/started; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done']\n"
         f"jobs.work_off([jobs.Run(pathlib.Path('{tmp_path}/run'), lambda: [command])], jobs.Processes(), 1)\n"
     )

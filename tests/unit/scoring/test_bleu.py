@@ -12,9 +12,7 @@ from typing import Dict, List, Optional
 
 import pytest
 
-from tests.unit.scripts.loading import load_script
-
-scoring = load_script("score_bleu")
+from fairseq_adv.scoring import bleu as scoring
 
 SENTENCES = [
     'Gib den "MFA-Code" für dein Gerät ein (6-stellig).',

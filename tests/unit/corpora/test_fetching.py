@@ -11,9 +11,8 @@ from typing import Iterator, List, Optional
 
 import pytest
 
-from tests.unit.scripts.loading import load_script
+from fairseq_adv.corpora import fetching
 
-fetch_corpus = load_script("fetch_corpus")
 CONTENT = bytes(range(256)) * 40
 
 
@@ -59,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(fetch_corpus.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(fetching.time, "sleep", lambda seconds: None)
     server = Server()
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     yield server
@@ -69,7 +68,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def test_a_broken_connection_is_resumed_where_it_broke(server: Server, tmp_path: Path) -> None:
     server.cuts = [1000, 2500]
-    path = fetch_corpus.fetch("file", [server.url], tmp_path)
+    path = fetching.fetch("file", [server.url], tmp_path)
     assert path.read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=1000-", "bytes=3500-"]
     record = json.loads((tmp_path / "checksums.json").read_text())["file"]
@@ -81,12 +80,12 @@ def test_a_broken_connection_is_resumed_where_it_broke(server: Server, tmp_path:
 def test_an_interrupted_run_is_resumed_by_the_next(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch_corpus, "TRIES", 1)
+    monkeypatch.setattr(fetching, "TRIES", 1)
     server.cuts = [4000]
     with pytest.raises(ValueError, match=r"ended after 4000 of 10240 bytes(.|\n)*run the same command again"):
-        fetch_corpus.fetch("file", [server.url], tmp_path)
+        fetching.fetch("file", [server.url], tmp_path)
     assert not (tmp_path / "file").exists() and (tmp_path / "file.partial").stat().st_size == 4000
-    assert fetch_corpus.fetch("file", [server.url], tmp_path).read_bytes() == CONTENT
+    assert fetching.fetch("file", [server.url], tmp_path).read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=4000-"]
 
 
@@ -101,22 +100,22 @@ def test_a_file_that_changed_or_has_no_tag_begins_anew(
     def change(seconds: float) -> None:
         server.content, server.tag = CONTENT[::-1], tag
 
-    monkeypatch.setattr(fetch_corpus.time, "sleep", change)  # between the two tries
-    assert fetch_corpus.fetch("file", [server.url], tmp_path).read_bytes() == CONTENT[::-1]
+    monkeypatch.setattr(fetching.time, "sleep", change)  # between the two tries
+    assert fetching.fetch("file", [server.url], tmp_path).read_bytes() == CONTENT[::-1]
 
 
 def test_a_partial_file_longer_than_the_whole_begins_anew(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file.partial").write_bytes(CONTENT + b"more")
     (tmp_path / "file.partial.json").write_text(json.dumps({"url": server.url, "validator": server.tag}))
-    assert fetch_corpus.fetch("file", [server.url], tmp_path).read_bytes() == CONTENT
+    assert fetching.fetch("file", [server.url], tmp_path).read_bytes() == CONTENT
     assert server.ranges == [f"bytes={len(CONTENT) + 4}-", None]
 
 
 def test_the_next_address_is_tried_and_every_failure_told(server: Server, tmp_path: Path) -> None:
     gone = server.url.replace("/file", "/gone")
-    assert fetch_corpus.fetch("file", [gone, server.url], tmp_path).read_bytes() == CONTENT
+    assert fetching.fetch("file", [gone, server.url], tmp_path).read_bytes() == CONTENT
     with pytest.raises(ValueError) as caught:
-        fetch_corpus.fetch("other", [gone, f"{gone}/too"], tmp_path)
+        fetching.fetch("other", [gone, f"{gone}/too"], tmp_path)
     assert str(caught.value).count("404") == 2 and "--mirror" in str(caught.value)
     assert not (tmp_path / "other").exists()
 
@@ -124,16 +123,16 @@ def test_the_next_address_is_tried_and_every_failure_told(server: Server, tmp_pa
 def test_what_differs_from_its_record_is_not_taken(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    path = fetch_corpus.fetch("file", [server.url], tmp_path)
-    assert fetch_corpus.fetch("file", [server.url], tmp_path) == path and len(server.ranges) == 1
+    path = fetching.fetch("file", [server.url], tmp_path)
+    assert fetching.fetch("file", [server.url], tmp_path) == path and len(server.ranges) == 1
     path.write_bytes(b"x" + CONTENT[1:])
     with pytest.raises(ValueError, match="another SHA-256"):
-        fetch_corpus.fetch("file", [server.url], tmp_path)
+        fetching.fetch("file", [server.url], tmp_path)
     path.write_bytes(CONTENT[:-1])
-    assert fetch_corpus.main(["--output", str(tmp_path), f"file={server.url}"]) == 2
+    assert fetching.main(["--output", str(tmp_path), f"file={server.url}"]) == 2
     assert "10239 bytes, but had 10240" in capsys.readouterr().err
     path.unlink()
-    assert fetch_corpus.fetch("file", [server.url], tmp_path).read_bytes() == CONTENT
+    assert fetching.fetch("file", [server.url], tmp_path).read_bytes() == CONTENT
 
 
 def test_a_mirror_is_a_folder_or_an_address(server: Server, tmp_path: Path) -> None:
@@ -142,16 +141,16 @@ def test_a_mirror_is_a_folder_or_an_address(server: Server, tmp_path: Path) -> N
     (mirror / "file").write_bytes(b"from a folder")
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    path = fetch_corpus.fetch("file", unreachable, tmp_path / "one", str(mirror))
+    path = fetching.fetch("file", unreachable, tmp_path / "one", str(mirror))
     assert path.read_bytes() == b"from a folder"
     address = server.url[: -len("/file")]
-    assert fetch_corpus.fetch("file", unreachable, tmp_path / "two", address).read_bytes() == CONTENT
+    assert fetching.fetch("file", unreachable, tmp_path / "two", address).read_bytes() == CONTENT
     with pytest.raises(ValueError, match=r"absent could not be fetched(.|\n)*mirror/absent"):
-        fetch_corpus.fetch("absent", [server.url], tmp_path / "two", str(mirror))
+        fetching.fetch("absent", [server.url], tmp_path / "two", str(mirror))
 
 
 def test_names_are_plain(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     for wrong in ("file", "a/b=http://x", "=http://x"):
         with pytest.raises(SystemExit):
-            fetch_corpus.main(["--output", str(tmp_path), wrong])
+            fetching.main(["--output", str(tmp_path), wrong])
     assert "expected NAME=URL" in capsys.readouterr().err

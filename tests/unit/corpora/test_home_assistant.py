@@ -11,9 +11,7 @@ from typing import Dict, List, Tuple
 
 import pytest
 
-from tests.unit.scripts.loading import load_script
-
-corpus = load_script("home_assistant_corpus")
+from fairseq_adv.corpora import home_assistant as corpus
 
 ENGLISH = {
     "abode": {

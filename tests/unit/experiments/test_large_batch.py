@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Dict, List
 
 import pytest
 
-from tests.unit.scripts.loading import load_script
-
-
-@pytest.fixture(scope="module")
-def study() -> ModuleType:
-    return load_script("large_batch_study")
-
-
-@pytest.fixture(scope="module")
-def results() -> ModuleType:
-    return load_script("large_batch_results")
+from fairseq_adv.experiments import large_batch as study
+from fairseq_adv.experiments import large_batch_results as results
 
 
 @pytest.fixture
@@ -32,7 +22,7 @@ def value(words: List[str], option: str) -> str:
     return words[len(words) - words[::-1].index(option)]
 
 
-def test_grid_goes_seed_by_seed_and_takes_batches_of_a_method_alone(study: ModuleType, work: Path) -> None:
+def test_grid_goes_seed_by_seed_and_takes_batches_of_a_method_alone(work: Path) -> None:
     args = study.parse_args(
         ["--work-dir", str(work), "--methods", "plain", "scala:16", "--factors", "1", "4", "--seeds", "1", "2"]
     )
@@ -40,7 +30,7 @@ def test_grid_goes_seed_by_seed_and_takes_batches_of_a_method_alone(study: Modul
     assert study.settings(args) == [(*cell, seed) for seed in (1, 2) for cell in expected]
 
 
-def test_warm_up_lasts_as_many_epochs_and_micro_batches_stay_below_the_target(study: ModuleType, work: Path) -> None:
+def test_warm_up_lasts_as_many_epochs_and_micro_batches_stay_below_the_target(work: Path) -> None:
     args = study.parse_args(["--work-dir", str(work), "--base-tokens", "256", "--warmup-updates", "248"])
     for factor, micro_batch in ((1, "256"), (4, "1024"), (16, "1024")):
         words = study.Setting("plain", factor, 1).options(args)
@@ -50,7 +40,7 @@ def test_warm_up_lasts_as_many_epochs_and_micro_batches_stay_below_the_target(st
         assert value(words, "--lr-base-batch-tokens") == "256"
 
 
-def test_radius_reaches_every_method_and_lamb_its_own_rate(study: ModuleType, work: Path) -> None:
+def test_radius_reaches_every_method_and_lamb_its_own_rate(work: Path) -> None:
     args = study.parse_args(["--work-dir", str(work), "--radius", "0.7", "--lamb-lr", "0.05"])
     options = {method: study.Setting(method, 4, 1).options(args) for method in study.METHODS}
     assert {option: value(options[method], option) for method in options for option in options[method] if
@@ -73,7 +63,7 @@ def test_radius_reaches_every_method_and_lamb_its_own_rate(study: ModuleType, wo
         (["--jobs", "0"], "--jobs must be at least 1, got 0"),
     ],
 )
-def test_refusals(study: ModuleType, work: Path, capsys: Any, arguments: List[str], message: str) -> None:
+def test_refusals(work: Path, capsys: Any, arguments: List[str], message: str) -> None:
     with pytest.raises(SystemExit):
         study.parse_args(["--work-dir", str(work), *arguments])
     assert message in capsys.readouterr().err
@@ -98,7 +88,7 @@ def fake_run(folder: Path, bleu: float, train: float, valid: float, updates: int
     return folder
 
 
-def test_table_shows_the_gap_the_spread_and_leaves_out_what_is_unfinished(results: ModuleType, tmp_path: Path) -> None:
+def test_table_shows_the_gap_the_spread_and_leaves_out_what_is_unfinished(tmp_path: Path) -> None:
     found = [
         ("plain", 4, 1, fake_run(tmp_path / "a", 10.0, 3.0, 5.0, 40)),
         ("plain", 4, 2, fake_run(tmp_path / "b", 12.0, 3.5, 5.1, 40)),

@@ -1,0 +1,143 @@
+"""Parallel plain text, one sentence a line, out of the formats in which translation corpora are published.
+
+    python scripts/corpus_text.py orig --languages de en --output plain \\
+        --set 'train=de-en/train.tags.de-en.{lang}' \\
+        --set 'test=de-en/IWSLT14.TED.dev2010.de-en.{lang}.xml' --set 'test=de-en/IWSLT14.TED.tst2010.de-en.{lang}.xml'
+
+Each ``--set NAME=PATH`` names one file a language; several of one NAME are put one after the other. PATH may hold * and
+?, for which there must be one file. The name tells the format:
+
+- ``train.tags.*`` (WIT3): the talks' lines; of the metadata, title and description are text too, as in fairseq's
+  IWSLT'14 set-up, everything else (url, keywords, talkid, speaker, …) is left out;
+- ``*.xml`` and ``*.sgm``: the text of ``<seg id=…>`` elements; ’ becomes ' with ``--plain-apostrophes``;
+- anything else: lines of plain text.
+
+XML entities become characters (``&apos;`` in tokenised text too: pairs of tokens stay pairs), white space of any kind
+one blank. Both languages must have the same number of lines, file by file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import re
+import sys
+from pathlib import Path
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence
+
+from fairseq_adv.corpora.whole_folder import whole_folder
+
+METADATA = re.compile(
+    r"\s*</?(?:url|talkid|keywords|speaker|reviewer|translator|translators|reviewers|doc|date|dtime|videourl|videopath"
+    r"|transcript|refset|srcset|mteval|head|content|control)\b"
+)
+TEXT_IN_TAGS = re.compile(r"\s*<(title|description)>(.*)</\1>\s*")
+SEGMENT = re.compile(r"<seg\b[^>]*>(.*?)</seg>", re.DOTALL | re.IGNORECASE)
+
+
+def one_line(text: str) -> str:
+    """Entities as characters, and blanks for all white space, line separators of Unicode included."""
+    return " ".join(html.unescape(text).split())
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            yield line.rstrip("\n")
+
+
+def tagged_sentences(lines: Iterable[str]) -> Iterator[str]:
+    """The sentences of a ``train.tags`` file of WIT3."""
+    for line in lines:
+        if METADATA.match(line):
+            continue
+        inner = TEXT_IN_TAGS.fullmatch(line)
+        yield one_line(inner[2] if inner else line)
+
+
+def segments(text: str, plain_apostrophes: bool = False) -> Iterator[str]:
+    """The segments of an XML or SGML set, in order."""
+    for match in SEGMENT.finditer(text):
+        sentence = one_line(match[1])
+        yield sentence.replace("’", "'") if plain_apostrophes else sentence
+
+
+def sentences(path: Path, plain_apostrophes: bool = False) -> Iterator[str]:
+    """The sentences of *path*, whose name tells the format. Raises ``ValueError`` if it has none."""
+    if path.name.startswith("train.tags."):
+        found: Iterator[str] = tagged_sentences(read_lines(path))
+    elif path.suffix in (".xml", ".sgm"):
+        found = segments(path.read_text(encoding="utf-8"), plain_apostrophes)
+    else:
+        found = (one_line(line) for line in read_lines(path))
+    number = 0
+    for number, sentence in enumerate(found, 1):  # noqa: B007  (used after the loop)
+        yield sentence
+    if not number:
+        raise ValueError(f"{path} holds no sentence: is it whole, and in the format that its name says?")
+
+
+def find(folder: Path, pattern: str, language: str) -> Path:
+    """The file of *language*; ``{lang}`` in *pattern* stands for it. Raises ``FileNotFoundError`` or ``ValueError``."""
+    name = pattern.replace("{lang}", language)
+    found = sorted(folder.glob(name))
+    if not found:
+        raise FileNotFoundError(f"the side {language} is missing: there is no {folder / name}")
+    if len(found) > 1:
+        raise ValueError(f"{folder / name} is not one file but {len(found)}: {', '.join(path.name for path in found)}")
+    return found[0]
+
+
+def write_set(folder: Path, patterns: Sequence[str], languages: Sequence[str], stem: Path, apostrophes: bool) -> int:
+    """Write ``STEM.LANG`` for each language and return the number of sentences; ``ValueError`` if they differ."""
+    total = 0
+    for language in languages:
+        Path(f"{stem}.{language}").unlink(missing_ok=True)
+    for pattern in patterns:
+        counts: Dict[str, int] = {}
+        for language in languages:
+            counts[language] = 0
+            with Path(f"{stem}.{language}").open("a", encoding="utf-8", newline="\n") as output:
+                for sentence in sentences(find(folder, pattern, language), apostrophes):
+                    output.write(sentence + "\n")
+                    counts[language] += 1
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{count} in {language}" for language, count in counts.items())
+            raise ValueError(f"{folder / pattern} is not parallel: {told} sentences; is a file cut off?")
+        total += counts[languages[0]]
+    return total
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Parallel plain text out of WIT3, XML, SGML and plain files.")
+    parser.add_argument("folder", type=Path, help="folder that the paths of the sets start from")
+    parser.add_argument("--languages", nargs=2, required=True, metavar="LANG")
+    parser.add_argument("--set", action="append", required=True, metavar="NAME=PATH", help="see above; repeatable")
+    parser.add_argument("--output", type=Path, required=True, help="folder to make, with NAME.LANG")
+    parser.add_argument("--plain-apostrophes", action="store_true", help="’ becomes ' in XML and SGML sets")
+    args = parser.parse_args(argv)
+    for choice in args.set:
+        if not re.fullmatch(r"\w+=.*\{lang\}.*", choice):
+            parser.error(f"--set must look like NAME=PATH with {{lang}} in PATH, got {choice!r}")
+    return args
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    args = parse_args(argv)
+    sets: Dict[str, List[str]] = {}
+    for choice in args.set:
+        name, _, pattern = choice.partition("=")
+        sets.setdefault(name, []).append(pattern)
+    try:
+        with whole_folder(args.output) as partial:
+            for name, patterns in sets.items():
+                count = write_set(args.folder, patterns, args.languages, partial / name, args.plain_apostrophes)
+                print(f"{name}: {count} pairs")
+    except (ValueError, OSError) as error:
+        print(f"corpus_text.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

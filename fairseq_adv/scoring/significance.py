@@ -1,0 +1,154 @@
+"""Are two systems different? Paired bootstrap over sentences, mean and deviation over seeds.
+
+    python scripts/compare_systems.py work/runs/plain-seed* work/runs/arch-seed* [--baseline plain]
+
+Each argument is a run folder in which ``score_bleu.py --output`` left ``score.json``, ``test.hyp`` and ``test.ref``.
+Runs are grouped into systems by the method in ``run.json`` (without it, by the folder's name without ``-seedN``),
+or explicitly: ``NAME=FOLDER``.
+
+For each system: mean ± standard deviation (n − 1) of BLEU and chrF over its runs. For each seed that a system
+shares with the baseline: sacreBLEU's paired bootstrap (Koehn 2004), 1000 resamples of the test sentences; p is
+the probability of a difference as large if the systems were equal. A bootstrap tells whether the difference would
+hold on other sentences; the deviation over seeds tells whether it would hold for another training. Both matter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+METRICS = ("bleu", "chrf")
+
+
+class System(NamedTuple):
+    """One trained and scored system."""
+
+    method: str
+    seed: int
+    scores: Dict[str, float]  # metric -> score
+    hypotheses: List[str]
+    references: List[str]
+
+
+def read_lines(path: Path) -> List[str]:
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def read_system(argument: str) -> System:
+    """A run folder, or ``NAME=FOLDER``."""
+    name, _, folder_name = argument.rpartition("=")
+    folder = Path(folder_name)
+    if not (folder / "score.json").is_file():
+        raise FileNotFoundError(f"{folder} has no score.json: score it first, score_bleu.py … --output {folder}")
+    told = json.loads((folder / "run.json").read_text()) if (folder / "run.json").is_file() else {}
+    match = re.fullmatch(r"(.*?)[-_.]?seed[-_]?(\d+)", folder.name)
+    method = name or told.get("method") or (match[1] if match else folder.name)
+    seed = told.get("seed", int(match[2]) if match else 1)
+    result = json.loads((folder / "score.json").read_text())
+    scores = {metric: float(result[metric]) for metric in METRICS}
+    return System(method, int(seed), scores, read_lines(folder / "test.hyp"), read_lines(folder / "test.ref"))
+
+
+def check_comparable(systems: Sequence[System]) -> None:
+    """All on the same references, and no seed of a method twice."""
+    for system in systems[1:]:
+        if system.references != systems[0].references:
+            raise ValueError(
+                f"{system.method} (seed {system.seed}) was scored on other references than "
+                f"{systems[0].method} (seed {systems[0].seed}): only systems on the same test set can be compared"
+            )
+    keys = [(system.method, system.seed) for system in systems]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice:
+        raise ValueError(f"{twice[0]} with seed {twice[1]} was given twice: name them apart with NAME=FOLDER")
+
+
+def paired_bootstrap(baseline: System, system: System, samples: int) -> Dict[str, Dict[str, float]]:
+    """sacreBLEU's paired bootstrap: for each metric the difference to the baseline and its p value."""
+    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.significance import PairedTest
+
+    test = PairedTest(
+        [("baseline", baseline.hypotheses), ("system", system.hypotheses)],
+        {"BLEU": BLEU(references=[baseline.references]), "CHRF": CHRF(references=[baseline.references])},
+        references=None,
+        test_type="bs",
+        n_samples=samples,
+    )
+    results: Dict[str, Any] = test()[1]
+    named = zip(METRICS, (results[key] for key in results if key != "System"))
+    return {metric: {"difference": b.score - a.score, "p": float(b.p_value)} for metric, (a, b) in named}
+
+
+def summary(systems: Sequence[System], baseline: str, samples: int) -> List[Dict[str, Any]]:
+    """One row for each method, the baseline first."""
+    by_method: Dict[str, List[System]] = {}
+    for system in systems:
+        by_method.setdefault(system.method, []).append(system)
+    if baseline not in by_method:
+        raise ValueError(f"--baseline {baseline} is none of the systems: {', '.join(by_method)}")
+    base = {system.seed: system for system in by_method[baseline]}
+    rows = []
+    for method in sorted(by_method, key=lambda name: name != baseline):
+        row: Dict[str, Any] = {"method": method, "seeds": sorted(system.seed for system in by_method[method])}
+        for metric in METRICS:
+            values = [system.scores[metric] for system in by_method[method]]
+            row[metric] = statistics.mean(values)
+            row[f"{metric}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+        row["paired"] = {
+            system.seed: paired_bootstrap(base[system.seed], system, samples)
+            for system in by_method[method]
+            if method != baseline and system.seed in base
+        }
+        rows.append(row)
+    return rows
+
+
+def format_rows(rows: Sequence[Dict[str, Any]], baseline: str) -> str:
+    """A Markdown table; p values one for each seed, in the order of seeds."""
+
+    def spread(row: Dict[str, Any], metric: str) -> str:
+        sd = row[f"{metric}_sd"]
+        return f"{row[metric]:.2f}" + (f" ± {sd:.2f}" if sd is not None else "")
+
+    def p_values(row: Dict[str, Any], metric: str) -> str:
+        return ", ".join(f"{row['paired'][seed][metric]['p']:.3f}" for seed in sorted(row["paired"])) or "–"
+
+    lines = ["| method | seeds | BLEU | p | chrF | p |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        cells = [row["method"], ", ".join(map(str, row["seeds"]))]
+        for metric in METRICS:
+            cells += [spread(row, metric), p_values(row, metric)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", f"p: paired bootstrap against {baseline}, one value for each shared seed"])
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    parser = argparse.ArgumentParser(description="Paired bootstrap over systems, mean and deviation over seeds.")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="scored run folder, or NAME=FOLDER")
+    parser.add_argument("--baseline", help="method to compare with (default: that of the first run)")
+    parser.add_argument("--samples", type=int, default=1000, help="bootstrap resamples (default: 1000)")
+    parser.add_argument("--json", action="store_true", help="print a JSON object instead of a table")
+    args = parser.parse_args(argv)
+    try:
+        if args.samples < 1:
+            raise ValueError(f"--samples must be at least 1, got {args.samples}")
+        systems = [read_system(argument) for argument in args.runs]
+        check_comparable(systems)
+        baseline = args.baseline or systems[0].method
+        rows = summary(systems, baseline, args.samples)
+    except (ValueError, OSError) as error:
+        print(f"compare_systems.py: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps({"baseline": baseline, "systems": rows}) if args.json else format_rows(rows, baseline))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
