@@ -63,15 +63,17 @@ def rows() -> List[str]:
     from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
 
     from fairseq_adv.criterions.frame.config import AdversarialConfig
+    from fairseq_adv.criterions.heads.translation import TranslationHead
 
-    suffix = "_label_smoothed"
-    ours = {n[: -len(suffix)]: c for n, c in CRITERION_REGISTRY.items() if c.__module__.startswith("fairseq_adv.")}
+    suffix = f"_{TranslationHead.suffix}"
+    criterions = {n: c for n, c in CRITERION_REGISTRY.items() if c.__module__.startswith("fairseq_adv.")}
+    ours = {n[: -len(suffix)]: c for n, c in criterions.items() if n.endswith(suffix)}
     differing = set(ours) ^ set(ABOUT)
     if differing:
         raise ValueError(
             f"scripts/methods_table.py and the registered criterions differ in: {', '.join(sorted(differing))}"
         )
-    common = {field.name for field in dataclasses.fields(AdversarialConfig)}
+    common = {field.name for kind in (AdversarialConfig, TranslationHead.options) for field in dataclasses.fields(kind)}
     lines = ["| method | paper | objective | passes | own options | when |", "|---|---|---|---|---|---|"]
     for name in ABOUT:
         config = CRITERION_DATACLASS_REGISTRY[name + suffix]

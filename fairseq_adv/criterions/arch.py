@@ -7,18 +7,17 @@ from typing import Any, Dict, Optional
 
 import numpy as np
 import torch
-from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
-from torch import Tensor
 
 from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, norm_log
 from fairseq_adv.criterions.frame.arch_setup import open_perturbations
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AscentConfig, ascent_of, check_ascent, require
+from fairseq_adv.criterions.frame.registration import register_method
 from fairseq_adv.data.cached_perturbations import CachedPerturbations
 from fairseq_adv.methods.arch import is_refresh_epoch, perturbation_from_neighbors
 from fairseq_adv.methods.worst_case import worst_case_perturbation
-from fairseq_adv.perturb import Perturbation
+from fairseq_adv.perturb import Output, Perturbation
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +69,7 @@ class ArchConfig(AscentConfig):
     )
 
 
-@register_criterion("arch_label_smoothed", dataclass=ArchConfig)
+@register_method("arch", ArchConfig)
 class ArchCriterion(AdversarialCriterion):
     """CE(θ) + λ · ℓ_v(x, δ, θ) (Eq. 2): in refresh epochs δ is the ascent's result, else it comes from the cache."""
 
@@ -145,18 +144,18 @@ class ArchCriterion(AdversarialCriterion):
 
     # ---- one batch ----------------------------------------------------------------------------------------
 
-    def penalty(self, batch: TrainingBatch) -> Tensor:
+    def compared_output(self, batch: TrainingBatch) -> Output:
         if self.perturbations is None:
             raise RuntimeError("the cache is not open: train with fairseq-train, or call begin_training first")
         ids = batch.sample["id"].cpu().numpy().astype(np.int64)
         delta = (self._refresh if self.refreshing else self._serve)(batch, ids, self.perturbations)
         batch.log.update(norm_log(delta))
-        return self.divergence(batch, batch.perturbed(delta))
+        return batch.perturbed(delta)
 
     def _refresh(self, batch: TrainingBatch, ids: np.ndarray, perturbations: CachedPerturbations) -> Perturbation:
         """Algorithm 3 in a refresh epoch: ascent, then the moving average of what belongs to the cache."""
         delta, broken = worst_case_perturbation(
-            batch.passes, batch.log_probs, batch.target_mask, ascent_of(self.cfg, self.radius(1.0)), stream=self.epoch
+            batch.passes, batch.from_clean(), ascent_of(self.cfg, self.radius(1.0)), stream=self.epoch
         )
         sides = {side: delta.sentences(side) for side in delta.sides}
         averages = perturbations.store(ids, self.update_num, sides, skip=broken.cpu().numpy())

@@ -7,7 +7,6 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 from fairseq import utils
-from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor
@@ -18,6 +17,8 @@ from fairseq_adv.criterions.frame.config import AdversarialConfig, require
 from fairseq_adv.criterions.frame.delayed_batches import Delayed, DelayedBatches, on_device
 from fairseq_adv.criterions.frame.gathering import gather_on_first_rank, present_rank, world_size
 from fairseq_adv.criterions.frame.look_ahead import LookAhead
+from fairseq_adv.criterions.frame.registration import register_method
+from fairseq_adv.criterions.heads.head import LossWeights
 from fairseq_adv.methods.conadv import along, step_from_clean
 from fairseq_adv.methods.freelb import gradient_left_on, leaf_of
 from fairseq_adv.perturb import Perturbation
@@ -44,7 +45,7 @@ class ConadvConfig(AdversarialConfig):
     )
 
 
-@register_criterion("conadv_label_smoothed", dataclass=ConadvConfig)
+@register_method("conadv", ConadvConfig)
 class ConadvCriterion(AdversarialCriterion):
     """½[CE(x_t) + CE(x_t + δ_t)], δ = α g/‖g‖ with g one update old (τ = 1) and local to the rank.
 
@@ -96,7 +97,7 @@ class ConadvCriterion(AdversarialCriterion):
             own = [
                 packed for rank, packs in enumerate(ranks) for packed in packs if rank % world_size() == present_rank()
             ]
-            self.delayed.load_state_dict(own, self._pads())
+            self.delayed.load_state_dict(own, self.pads())
             self._epoch_of_delayed = int(state["epoch"]) if state else None
 
     def _open_line(self) -> None:
@@ -183,14 +184,15 @@ class ConadvCriterion(AdversarialCriterion):
         delta = self._delta(batch)
         batch.log.update(norm_log(delta))
         if self.concat:
-            adversarial = batch.perturbed(delta)
-            clean, perturbed = batch.ce, batch.cross_entropy(adversarial)
-            yield 0.5 * (clean + perturbed)
+            joint = batch.joint_loss(batch.perturbed(delta), LossWeights(clean=0.5, perturbed=0.5))
+            adversarial = joint.perturbed
+            yield joint.total
         else:
-            yield 0.5 * batch.ce
-            perturbed = batch.cross_entropy(batch.perturbed(delta))
+            yield 0.5 * batch.loss(batch.clean)
+            perturbed = batch.loss(batch.perturbed(delta))
+            adversarial = perturbed.data
             yield 0.5 * perturbed
-        batch.log["adv_loss"] = perturbed.data
+        batch.log["adv_loss"] = adversarial
 
     def _delta(self, batch: TrainingBatch) -> Perturbation:
         ids, zero = batch.passes.ids, batch.passes.zero()
@@ -216,7 +218,7 @@ class ConadvCriterion(AdversarialCriterion):
 
         def loss(delta: Perturbation) -> Tensor:
             with self.hook(batch.bare).adding(delta):
-                return batch.cross_entropy(batch.bare_pass()) * scale
+                return batch.loss(batch.bare_pass()) * scale
 
         return step_from_clean(loss, batch.passes.zero(), self.radius(self.cfg.conadv_alpha))
 
@@ -232,7 +234,7 @@ class ConadvCriterion(AdversarialCriterion):
     def _shifted_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
         """The clean half of the present batch, whose gradient is kept, and the last update's perturbed halves."""
         leaf = leaf_of(batch.passes.zero())
-        yield 0.5 * batch.cross_entropy(batch.passes.clean(leaf))
+        yield 0.5 * batch.loss(batch.passes.clean(leaf))
         gradient, broken = gradient_left_on(leaf)
         self.delayed.keep(batch.sample, along(gradient, self.radius(self.cfg.conadv_alpha)))
         batch.log.update(adv_nonfinite=broken.sum())
@@ -242,7 +244,7 @@ class ConadvCriterion(AdversarialCriterion):
             other = self.open_batch(self._model, sample)
             with untouched_rng(device):
                 reseed_from_state(device, stream=index)
-                adversarial = other.cross_entropy(other.passes.clean(delta))
+                adversarial = other.loss(other.passes.clean(delta))
             self._log_perturbed(batch, adversarial, delta)
             yield 0.5 * adversarial
 

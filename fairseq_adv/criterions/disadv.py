@@ -8,12 +8,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Iterator
 
-from fairseq.criterions import register_criterion
 from torch import Tensor
 
 from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, norm_log
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AdversarialConfig, require
+from fairseq_adv.criterions.frame.registration import register_method
 from fairseq_adv.methods.freelb import gradient_left_on, leaf_of
 from fairseq_adv.perturb import Ball
 
@@ -27,7 +27,7 @@ class DisadvConfig(AdversarialConfig):
     )
 
 
-@register_criterion("disadv_label_smoothed", dataclass=DisadvConfig)
+@register_method("disadv", DisadvConfig)
 class DisadvCriterion(AdversarialCriterion):
     """½[CE(x) + CE(x + δ)], δ = α g/‖g‖ with g from the clean pass's own backward pass, local to the rank."""
 
@@ -42,10 +42,10 @@ class DisadvCriterion(AdversarialCriterion):
 
     def loss_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
         leaf = leaf_of(batch.passes.zero())
-        yield 0.5 * batch.cross_entropy(batch.passes.clean(leaf))
+        yield 0.5 * batch.loss(batch.passes.clean(leaf))
         gradient, broken = gradient_left_on(leaf)
         ball = Ball(self.radius(self.cfg.disadv_alpha))
         delta = gradient.map(lambda g, mask: ball.scaled_to(g, mask, ball.epsilon))
-        adversarial = batch.cross_entropy(batch.passes.perturbed(delta))
+        adversarial = batch.loss(batch.passes.perturbed(delta))
         batch.log.update(norm_log(delta), adv_nonfinite=broken.sum(), adv_loss=adversarial.data)
         yield 0.5 * adversarial

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, Optional
 
 import torch
-from fairseq.criterions import register_criterion
 from torch import Tensor
 
 from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AscentConfig, ascent_of, check_ascent, require
 from fairseq_adv.criterions.frame.gathering import gather_on_first_rank
+from fairseq_adv.criterions.frame.registration import register_method
 from fairseq_adv.methods.freeat import freeat_term
 from fairseq_adv.perturb import Perturbation
 from fairseq_adv.perturb.carried import CarriedPerturbations
@@ -31,7 +31,7 @@ class FreeatConfig(AscentConfig):
     adv_steps: int = field(default=1, metadata={"help": "must be 1: FreeAT takes one ascent step in each replay"})
 
 
-@register_criterion("freeat_label_smoothed", dataclass=FreeatConfig)
+@register_method("freeat", FreeatConfig)
 class FreeatCriterion(AdversarialCriterion):
     """CE(x + δ), K updates in a row on the same batch; δ moves with each update and starts anew with each batch.
 
@@ -107,7 +107,7 @@ class FreeatCriterion(AdversarialCriterion):
         ascent, ids = ascent_of(self.cfg, self.radius(1.0)), batch.sample["id"]
         return freeat_term(
             batch.passes,
-            batch.cross_entropy,
+            batch.loss,
             self._present_delta(batch),
             ascent.ball,
             ascent.step_size,

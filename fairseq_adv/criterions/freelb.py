@@ -4,12 +4,12 @@
 from dataclasses import dataclass
 from typing import Any, Iterator
 
-from fairseq.criterions import register_criterion
 from torch import Tensor
 
 from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AscentConfig, ascent_of, check_ascent, require
+from fairseq_adv.criterions.frame.registration import register_method
 from fairseq_adv.methods.freelb import freelb_terms
 
 
@@ -18,7 +18,7 @@ class FreelbConfig(AscentConfig):
     """The ascent's options; ``--adv-steps`` is the number K of passes."""
 
 
-@register_criterion("freelb_label_smoothed", dataclass=FreelbConfig)
+@register_method("freelb", FreelbConfig)
 class FreelbCriterion(AdversarialCriterion):
     """(1/K) Σ_k CE(x + δᵏ): each backward pass moves δ and adds to the parameters' gradient; one optimizer step."""
 
@@ -35,4 +35,4 @@ class FreelbCriterion(AdversarialCriterion):
     def loss_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
         ascent, passes = ascent_of(self.cfg, self.radius(1.0)), batch.passes
         start = ascent.start(passes, stream=self.epoch)
-        return freelb_terms(passes, batch.cross_entropy, start, ascent.ball, ascent.steps, ascent.step_size, batch.log)
+        return freelb_terms(passes, batch.loss, start, ascent.ball, ascent.steps, ascent.step_size, batch.log)

@@ -5,14 +5,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
-from torch import Tensor
 
 from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, norm_log
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AdversarialConfig, require
+from fairseq_adv.criterions.frame.registration import register_method
 from fairseq_adv.methods.r3f import noise_perturbation
+from fairseq_adv.perturb import Output
 
 
 @dataclass
@@ -27,7 +27,7 @@ class R3fConfig(AdversarialConfig):
     )
 
 
-@register_criterion("r3f_label_smoothed", dataclass=R3fConfig)
+@register_method("r3f", R3fConfig)
 class R3fCriterion(AdversarialCriterion):
     """CE + λ [KL(p‖q) + KL(q‖p)], q at x + noise (Eq. 6): two forward passes, one backward pass."""
 
@@ -35,11 +35,13 @@ class R3fCriterion(AdversarialCriterion):
         super().__init__(cfg, task)
         require(0 <= cfg.r3f_sigma < math.inf, "--r3f-sigma", "finite and >= 0", cfg.r3f_sigma)
 
-    def penalty(self, batch: TrainingBatch) -> Tensor:
+    def compared_output(self, batch: TrainingBatch) -> Output:
         cfg = self.cfg
         sigma = self.radius(cfg.r3f_sigma)
         delta = noise_perturbation(batch.passes, str(cfg.r3f_noise), sigma, cfg.adv_seed, self.epoch)
         batch.log.update(norm_log(delta))
-        divergence = self.divergence(batch, batch.perturbed(delta))
-        # the paper adds the two directions, sym-kl is their mean
-        return 2.0 * divergence if str(cfg.adv_divergence) == "sym-kl" else divergence
+        return batch.perturbed(delta)
+
+    def divergence_factor(self) -> float:
+        """The paper adds the two directions, sym-kl is their mean."""
+        return 2.0 if str(self.cfg.adv_divergence) == "sym-kl" and self.head.has_directions else 1.0

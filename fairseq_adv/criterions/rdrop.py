@@ -5,12 +5,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Iterator
 
-from fairseq.criterions import register_criterion
 from torch import Tensor
 
 from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AdversarialConfig, require
+from fairseq_adv.criterions.frame.registration import register_method
+from fairseq_adv.criterions.heads.head import LossWeights
 
 
 @dataclass
@@ -23,7 +24,7 @@ class RdropConfig(AdversarialConfig):
     )
 
 
-@register_criterion("rdrop_label_smoothed", dataclass=RdropConfig)
+@register_method("rdrop", RdropConfig)
 class RdropCriterion(AdversarialCriterion):
     """CE₁ + CE₂ + α ½[KL(p‖q) + KL(q‖p)] over two dropout passes of the same input (Eq. 4); no perturbation.
 
@@ -47,6 +48,6 @@ class RdropCriterion(AdversarialCriterion):
 
     def loss_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
         second = batch.perturbed(batch.passes.zero())
-        divergence = self.divergence(batch, second)
-        batch.log["adv_loss"] = divergence.data
-        yield batch.ce + batch.cross_entropy(second) + self.strength() * divergence
+        joint = batch.joint_loss(second, LossWeights(clean=1.0, perturbed=1.0, divergence=self.strength()))
+        batch.log["adv_loss"] = joint.divergence
+        yield joint.total

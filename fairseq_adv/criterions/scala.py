@@ -5,18 +5,18 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Iterator
 
-from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
 from torch import Tensor
 
 from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, norm_log
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AdversarialConfig, require
+from fairseq_adv.criterions.frame.registration import register_method
 from fairseq_adv.losses import DIVERGENCES
 from fairseq_adv.methods.freelb import gradient_left_on, leaf_of
 from fairseq_adv.methods.r3f import noise_perturbation
 from fairseq_adv.methods.scala import one_step_noise
-from fairseq_adv.perturb import Ball
+from fairseq_adv.perturb import Ball, Output
 from fairseq_adv.perturb.ascent import ascent_step
 
 
@@ -39,7 +39,7 @@ class ScalaConfig(AdversarialConfig):
     )
 
 
-@register_criterion("scala_label_smoothed", dataclass=ScalaConfig)
+@register_method("scala", ScalaConfig)
 class ScalaCriterion(AdversarialCriterion):
     """CE(x) + λ KL(p‖f(x + δ)), δ one ascent step from tiny noise."""
 
@@ -61,12 +61,11 @@ class ScalaCriterion(AdversarialCriterion):
     def loss_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
         return self._reusing_terms(batch) if str(self.cfg.scala_loss) == "ce" else super().loss_terms(batch)
 
-    def penalty(self, batch: TrainingBatch) -> Tensor:
+    def compared_output(self, batch: TrainingBatch) -> Output:
         cfg = self.cfg
         delta, broken = one_step_noise(
             batch.passes,
-            batch.log_probs,
-            batch.target_mask,
+            batch.from_clean("kl"),
             cfg.scala_sigma,
             self.radius(cfg.scala_radius),
             self.radius(cfg.scala_step_size),
@@ -74,17 +73,17 @@ class ScalaCriterion(AdversarialCriterion):
             stream=self.epoch,
         )
         batch.log.update(norm_log(delta), adv_nonfinite=broken.sum())
-        return self.divergence(batch, batch.perturbed(delta))
+        return batch.perturbed(delta)
 
     def _reusing_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
         """CE first; its backward pass gives g at x, and nothing of the divergence flows through the clean output."""
         cfg, leaf = self.cfg, leaf_of(batch.passes.zero())
-        log_p = batch.passes.clean(leaf)
-        yield batch.cross_entropy(log_p)
+        clean = batch.passes.clean(leaf)
+        yield batch.loss(clean)
         gradient, broken = gradient_left_on(leaf)
         start = noise_perturbation(batch.passes, "normal", cfg.scala_sigma, cfg.adv_seed, self.epoch)
         ball = Ball(self.radius(cfg.scala_radius))
         delta = ascent_step(start, gradient, ball, self.radius(cfg.scala_step_size)).zero_rows(broken)
-        penalty = self.divergence_between(batch, log_p.detach(), batch.passes.perturbed(delta))
+        penalty = batch.divergence(clean.detach(), batch.passes.perturbed(delta))
         batch.log.update(norm_log(delta), adv_nonfinite=broken.sum(), adv_loss=penalty.data)
         yield self.strength() * penalty

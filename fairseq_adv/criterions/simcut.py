@@ -5,15 +5,15 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
-from torch import Tensor
 
 from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AdversarialConfig, require
+from fairseq_adv.criterions.frame.registration import register_method
 from fairseq_adv.losses import DIVERGENCES
 from fairseq_adv.methods.simcut import kept_tokens
+from fairseq_adv.perturb import Output
 
 
 @dataclass
@@ -29,7 +29,7 @@ class SimcutConfig(AdversarialConfig):
     )
 
 
-@register_criterion("simcut_label_smoothed", dataclass=SimcutConfig)
+@register_method("simcut", SimcutConfig)
 class SimcutCriterion(AdversarialCriterion):
     """CE + α KL(f(x) ‖ f(cutoff(x))), gradient through both outputs (Eq. 6)."""
 
@@ -43,6 +43,6 @@ class SimcutCriterion(AdversarialCriterion):
     def strength(self) -> float:
         return self.cfg.simcut_alpha * self.cfg.adv_lambda
 
-    def penalty(self, batch: TrainingBatch) -> Tensor:
+    def compared_output(self, batch: TrainingBatch) -> Output:
         keep = kept_tokens(batch.passes, self.cfg.simcut_p, self.cfg.adv_seed, self.epoch)
-        return self.divergence(batch, batch.cut(keep))
+        return batch.cut(keep)

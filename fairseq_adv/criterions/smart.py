@@ -4,15 +4,15 @@
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional
 
-from fairseq.criterions import register_criterion
 from torch import Tensor
 
 from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, norm_log
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AscentConfig, ascent_of, check_ascent, require
-from fairseq_adv.losses import masked_divergence
+from fairseq_adv.criterions.frame.registration import register_method
 from fairseq_adv.methods.smart import MomentumTeacher
 from fairseq_adv.methods.worst_case import worst_case_perturbation
+from fairseq_adv.perturb import Output
 
 
 @dataclass
@@ -27,7 +27,7 @@ class SmartConfig(AscentConfig):
     )
 
 
-@register_criterion("smart_label_smoothed", dataclass=SmartConfig)
+@register_method("smart", SmartConfig)
 class SmartCriterion(AdversarialCriterion):
     """CE(θ) + λ ℓ_v(x, δ^S, θ) [+ μ ℓ_s(f_θ(x), f_θ̃(x))]: ARCH with a refresh in every update and no cache."""
 
@@ -57,18 +57,17 @@ class SmartCriterion(AdversarialCriterion):
         """The proximal term flows through the clean output, whose graph must then stay until the end."""
         return super().num_backwards() if self.teacher is None else 1
 
-    def penalty(self, batch: TrainingBatch) -> Tensor:
+    def compared_output(self, batch: TrainingBatch) -> Output:
         delta, broken = worst_case_perturbation(
-            batch.passes, batch.log_probs, batch.target_mask, ascent_of(self.cfg, self.radius(1.0)), stream=self.epoch
+            batch.passes, batch.from_clean(), ascent_of(self.cfg, self.radius(1.0)), stream=self.epoch
         )
         batch.log.update(norm_log(delta), adv_refresh=delta.values[self.sides[0]].size(0), adv_nonfinite=broken.sum())
-        penalty = self.divergence(batch, batch.perturbed(delta))
-        return penalty if self.teacher is None else penalty + self._proximal_term(batch)
+        return batch.perturbed(delta)
 
-    def _proximal_term(self, batch: TrainingBatch) -> Tensor:
+    def further_penalty(self, batch: TrainingBatch) -> Optional[Tensor]:
         """μ/λ · ½[KL(p‖p̃) + KL(p̃‖p)]; divided by λ because λ weighs the whole penalty."""
-        assert self.teacher is not None
+        if self.teacher is None:
+            return None
         self.teacher.follow(batch.bare, self.update_num)
         teacher = self.teacher.output(batch.bare, batch.bare_pass)
-        divergence = masked_divergence(batch.log_probs, teacher, batch.target_mask, "sym-kl")
-        return self.cfg.smart_bregman / self.strength() * divergence
+        return self.cfg.smart_bregman / self.strength() * batch.divergence(batch.clean, teacher, "sym-kl")

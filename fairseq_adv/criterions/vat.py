@@ -5,15 +5,15 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairseq.criterions import register_criterion
 from fairseq.dataclass import ChoiceEnum
-from torch import Tensor
 
 from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, norm_log
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AdversarialConfig, require
+from fairseq_adv.criterions.frame.registration import register_method
 from fairseq_adv.losses import DIVERGENCES
 from fairseq_adv.methods.vat import virtual_adversarial_perturbation
+from fairseq_adv.perturb import Output
 
 
 @dataclass
@@ -28,7 +28,7 @@ class VatConfig(AdversarialConfig):
     )
 
 
-@register_criterion("vat_label_smoothed", dataclass=VatConfig)
+@register_method("vat", VatConfig)
 class VatCriterion(AdversarialCriterion):
     """CE + λ KL(p‖q), q at x + ε g/‖g‖, g the divergence's gradient at a random perturbation of unit norm."""
 
@@ -36,15 +36,13 @@ class VatCriterion(AdversarialCriterion):
         super().__init__(cfg, task)
         require(0 <= cfg.vat_eps < math.inf, "--vat-eps", "finite and >= 0", cfg.vat_eps)
 
-    def penalty(self, batch: TrainingBatch) -> Tensor:
+    def compared_output(self, batch: TrainingBatch) -> Output:
         delta, broken = virtual_adversarial_perturbation(
             batch.passes,
-            batch.log_probs,
-            batch.target_mask,
+            batch.from_clean(),
             epsilon=self.radius(self.cfg.vat_eps),
-            divergence=str(self.cfg.adv_divergence),
             seed=self.cfg.adv_seed,
             stream=self.epoch,
         )
         batch.log.update(norm_log(delta), adv_nonfinite=broken.sum())
-        return self.divergence(batch, batch.perturbed(delta))
+        return batch.perturbed(delta)

@@ -12,13 +12,13 @@ from typing import Any, Callable, Dict, Iterator
 from torch import Tensor
 
 from fairseq_adv.methods.freelb import gradient_left_on, leaf_of
-from fairseq_adv.perturb import Ball, BatchPasses, Perturbation
+from fairseq_adv.perturb import Ball, BatchPasses, Output, Perturbation
 from fairseq_adv.perturb.ascent import ascent_step
 
 
 def freeat_term(
     passes: BatchPasses,
-    cross_entropy: Callable[[Tensor], Tensor],
+    task_loss: Callable[[Output], Tensor],
     delta: Perturbation,
     ball: Ball,
     step_size: float,
@@ -27,11 +27,11 @@ def freeat_term(
 ) -> Iterator[Tensor]:
     """CE(x + δ); once it has been propagated back, ``keep(Π_ε(δ + η g/‖g‖))``, the next replay's δ.
 
-    *log* gets ``adv_loss``, the cross-entropy at δ. A sentence whose gradient is not finite gets δ = 0 and is counted.
+    *log* gets ``adv_loss``, the task loss at δ. A sentence whose gradient is not finite gets δ = 0 and is counted.
     """
     leaf = leaf_of(delta)
     log.update({f"adv_norm_{side}": delta.sentence_norms(side).sum() for side in delta.sides})
-    loss = cross_entropy(passes.clean(leaf))
+    loss = task_loss(passes.clean(leaf))
     log["adv_loss"] = loss.data
     yield loss
     gradient, broken = gradient_left_on(leaf)

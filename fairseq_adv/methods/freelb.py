@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Iterator, Tuple
 import torch
 from torch import Tensor
 
-from fairseq_adv.perturb import Ball, BatchPasses, Perturbation
+from fairseq_adv.perturb import Ball, BatchPasses, Output, Perturbation
 from fairseq_adv.perturb.ascent import ascent_step, nonfinite_rows
 
 
@@ -32,7 +32,7 @@ def gradient_left_on(leaf: Perturbation) -> Tuple[Perturbation, Tensor]:
 
 def freelb_terms(
     passes: BatchPasses,
-    cross_entropy: Callable[[Tensor], Tensor],
+    task_loss: Callable[[Output], Tensor],
     start: Perturbation,
     ball: Ball,
     steps: int,
@@ -41,15 +41,15 @@ def freelb_terms(
 ) -> Iterator[Tensor]:
     """CE(x + δᵏ)/K for k = 1 … K (Algorithm 1); between two terms the caller runs the backward pass.
 
-    All passes share the first one's dropout masks. *log* gets ``adv_loss`` (the mean of the K cross-entropies) and
+    All passes share the first one's dropout masks. *log* gets ``adv_loss`` (the mean of the K task losses) and
     ``adv_nonfinite``, and keeps the last δ's norms.
     """
     delta, nonfinite = start, torch.zeros((), dtype=torch.long, device=passes.ids.device)
     for k in range(steps):
         leaf = leaf_of(delta)
-        log_probs = passes.clean(leaf) if k == 0 else passes.perturbed(leaf, shared_masks=True)
+        output = passes.clean(leaf) if k == 0 else passes.perturbed(leaf, shared_masks=True)
         log.update({f"adv_norm_{side}": leaf.detached().sentence_norms(side).sum() for side in leaf.sides})
-        term = cross_entropy(log_probs) / steps
+        term = task_loss(output) / steps
         log["adv_loss"] = log.get("adv_loss", 0) + term.data
         yield term
         if k < steps - 1:

@@ -7,20 +7,18 @@ batches, and its cost as the bottleneck. No reference code exists; the instantia
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Callable, Tuple
 
 from torch import Tensor
 
-from fairseq_adv.losses import masked_divergence
 from fairseq_adv.methods.r3f import noise_perturbation
-from fairseq_adv.perturb import Ball, BatchPasses, Perturbation
+from fairseq_adv.perturb import Ball, BatchPasses, Output, Perturbation
 from fairseq_adv.perturb.ascent import ascent_step, nonfinite_rows
 
 
 def one_step_noise(
     passes: BatchPasses,
-    log_p: Tensor,
-    target_mask: Tensor,
+    divergence: Callable[[Output], Tensor],
     sigma: float,
     radius: float,
     step_size: float,
@@ -29,11 +27,10 @@ def one_step_noise(
 ) -> Tuple[Perturbation, Tensor]:
     """δ = Π_ω(δ⁰ + ρ g/‖g‖), δ⁰ ~ σ N(0, 1), g = ∂KL(p ‖ f(x + δ⁰))/∂δ with p held fixed.
 
-    *radius* is ω, *step_size* ρ, both norms of a sentence. Returns δ and ``B`` (bool): sentences whose gradient was
-    not finite; their δ is zero.
+    *divergence* is that KL as a function of f(x + δ); *radius* is ω, *step_size* ρ, both norms of a sentence. Returns δ
+    and ``B`` (bool): sentences whose gradient was not finite; their δ is zero.
     """
-    clean = log_p.detach()
     start = noise_perturbation(passes, "normal", sigma, seed, stream)
-    gradient = passes.gradient(lambda log_q: masked_divergence(clean, log_q, target_mask, "kl"), start)
+    gradient = passes.gradient(divergence, start)
     broken = nonfinite_rows(list(gradient.values.values()))
     return ascent_step(start, gradient, Ball(radius), step_size).zero_rows(broken), broken

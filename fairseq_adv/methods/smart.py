@@ -10,6 +10,7 @@ from typing import Callable, Dict, Optional
 import torch
 from torch import Tensor, nn
 
+from fairseq_adv.perturb import Output
 from fairseq_adv.perturb.graphs import no_graph
 
 
@@ -35,7 +36,7 @@ class MomentumTeacher:
                 mine.lerp_(parameter.detach().to(mine.dtype), 1.0 - self.momentum)
         self._update_num = update_num
 
-    def output(self, model: nn.Module, run: Callable[[], Tensor]) -> Tensor:
+    def output(self, model: nn.Module, run: Callable[[], Output]) -> Output:
         """What *run*, a forward pass of *model*, returns under the teacher's parameters and without dropout."""
         own = {name: p.data for name, p in model.named_parameters()}
         was_training = {m: m.training for m in model.modules()}

@@ -10,7 +10,7 @@ from fairseq_adv.perturb.balls import Ball
 from fairseq_adv.perturb.hooks import EmbeddingHook
 from fairseq_adv.perturb.layout import SIDES, Perturbation, place_on_tokens, real_token_mask
 from fairseq_adv.perturb.noise import initial_perturbation, sample_noise
-from fairseq_adv.perturb.passes import BatchPasses
+from fairseq_adv.perturb.passes import BatchPasses, Output
 from fairseq_adv.perturb.rng import RngState
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Ball",
     "BatchPasses",
     "EmbeddingHook",
+    "Output",
     "Perturbation",
     "RngState",
     "initial_perturbation",

@@ -13,7 +13,7 @@ the ascent. Three rules hold whatever it asks:
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Protocol, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -25,14 +25,25 @@ from fairseq_adv.perturb.hooks import EmbeddingHook, Transform
 from fairseq_adv.perturb.layout import Perturbation, real_token_mask
 from fairseq_adv.perturb.rng import RngState, reseed_from_state
 
-ForwardPass = Callable[[], Tensor]
+
+class Output(Protocol):
+    """What a forward pass returned, such as log-probs ``N x V``; nothing here looks inside."""
+
+    def detach(self) -> Any:
+        """The same without a graph."""
+
+    def chunk(self, chunks: int) -> Sequence[Any]:
+        """Equal parts of its rows, in order."""
+
+
+ForwardPass = Callable[[], Output]
 
 
 class BatchPasses:
     """Clean, inner and outer passes over one batch.
 
-    *outer* and *inner* run one forward pass of the wrapped and of the bare model and return log-probs
-    ``N x V`` (fp32); *twofold* runs one pass of the wrapped model over the batch twice, ``2N x V``, clean rows first.
+    *outer* and *inner* run one forward pass of the wrapped and of the bare model and return its output;
+    *twofold* runs one pass of the wrapped model over the batch twice, clean rows first.
     *tokens* maps each perturbed side to its tokens ``B x S``; *ids* (``B``) are the sample ids.
     *gradient_scale* multiplies the ascent's objective, which keeps tiny half-precision gradients from
     underflowing; the direction g/‖g‖ does not depend on it.
@@ -63,57 +74,57 @@ class BatchPasses:
         """Embedding size of each side."""
         return self._hook.dims
 
-    def clean(self, delta: Optional[Perturbation] = None) -> Tensor:
-        """Log-probs ``N x V`` at x (or at x + *delta*); the first pass, whose masks the others replay."""
+    def clean(self, delta: Optional[Perturbation] = None) -> Output:
+        """The output at x (or at x + *delta*); the first pass, whose masks the others replay."""
         device = self.ids.device
         self._before = RngState.capture(device)
         with self._hook.transforming(None if delta is None else self._hook.adder(delta)):
-            log_probs = self._outer()
+            output = self._outer()
         self._after = RngState.capture(device)
-        return log_probs
+        return output
 
-    def clean_without_gradient(self) -> Tensor:
+    def clean_without_gradient(self) -> Output:
         """:meth:`clean` where nothing is to be trained on its output."""
         with no_graph():
             return self.clean()
 
-    def perturbed(self, delta: Perturbation, shared_masks: Optional[bool] = None) -> Tensor:
-        """Log-probs ``N x V`` at x + δ through the trainer's model, for the outer loss."""
+    def perturbed(self, delta: Perturbation, shared_masks: Optional[bool] = None) -> Output:
+        """The output at x + δ through the trainer's model, for the outer loss."""
         shared = self._shared_masks if shared_masks is None else shared_masks
         return self._replay(self._outer, self._hook.adder(delta), shared)
 
-    def cut(self, keep: Dict[str, Tensor]) -> Tensor:
-        """Log-probs ``N x V`` with the embeddings of the words outside *keep* (``B x L`` for each side) zeroed."""
+    def cut(self, keep: Dict[str, Tensor]) -> Output:
+        """The output with the embeddings of the words outside *keep* (``B x L`` for each side) zeroed."""
         return self._replay(self._outer, self._hook.cutter(keep), self._shared_masks)
 
-    def inner(self, delta: Perturbation) -> Tensor:
-        """Log-probs ``N x V`` at x + δ through the bare model under the clean pass's masks, for the ascent."""
+    def inner(self, delta: Perturbation) -> Output:
+        """The output at x + δ through the bare model under the clean pass's masks, for the ascent."""
         return self._replay(self._inner, self._hook.adder(delta), shared=True)
 
-    def clean_and_transformed(self, transform: Optional[Transform]) -> Tuple[Tensor, Tensor]:
-        """Log-probs at x and after *transform*, each ``N x V``, from one pass over 2B rows.
+    def clean_and_transformed(self, transform: Optional[Transform]) -> Tuple[Output, Output]:
+        """The outputs at x and after *transform*, from one pass over 2B rows.
 
         *transform* gets all 2B rows. Each row draws masks of its own.
         """
         if self._twofold is None:
             raise RuntimeError("this batch has no twofold pass")
         with self._hook.transforming(transform):
-            log_probs = self._twofold()
-        clean, transformed = log_probs.chunk(2)
+            output = self._twofold()
+        clean, transformed = output.chunk(2)
         return clean, transformed
 
-    def clean_and_perturbed(self, delta: Perturbation) -> Tuple[Tensor, Tensor]:
-        """Log-probs at x and at x + δ from one pass over 2B rows; for a δ that needs no clean pass."""
+    def clean_and_perturbed(self, delta: Perturbation) -> Tuple[Output, Output]:
+        """The outputs at x and at x + δ from one pass over 2B rows; for a δ that needs no clean pass."""
         masks = {side: torch.cat([m, m]) for side, m in delta.masks.items()}
         values = {side: torch.cat([torch.zeros_like(v), v]) for side, v in delta.values.items()}
         return self.clean_and_transformed(self._hook.adder(Perturbation(values, masks)))
 
-    def clean_and_cut(self, keep: Dict[str, Tensor]) -> Tuple[Tensor, Tensor]:
-        """Log-probs at x and with words outside *keep* zeroed, from one pass over 2B rows."""
+    def clean_and_cut(self, keep: Dict[str, Tensor]) -> Tuple[Output, Output]:
+        """The outputs at x and with words outside *keep* zeroed, from one pass over 2B rows."""
         doubled = {side: torch.cat([torch.ones_like(k), k]) for side, k in keep.items()}
         return self.clean_and_transformed(self._hook.cutter(doubled))
 
-    def _replay(self, run: ForwardPass, transform: Transform, shared: bool) -> Tensor:
+    def _replay(self, run: ForwardPass, transform: Transform, shared: bool) -> Output:
         if self._before is None or self._after is None:
             raise RuntimeError("the clean pass comes first: its generator states define the masks")
         try:
@@ -128,17 +139,17 @@ class BatchPasses:
         finally:
             self._after.restore()
 
-    def gradient(self, loss: Callable[[Tensor], Tensor], delta: Perturbation) -> Perturbation:
-        """∂ ``loss(log-probs at x + δ)`` / ∂δ times ``gradient_scale``, which a caller divides out by normalising."""
+    def gradient(self, loss: Callable[[Output], Tensor], delta: Perturbation) -> Perturbation:
+        """∂ ``loss(output at x + δ)`` / ∂δ times ``gradient_scale``, which a caller divides out by normalising."""
         return perturbation_gradient(self._objective(loss), delta)
 
-    def _objective(self, loss: Callable[[Tensor], Tensor]) -> Objective:
+    def _objective(self, loss: Callable[[Output], Tensor]) -> Objective:
         return lambda delta: loss(self.inner(delta)) * self._gradient_scale
 
     def ascend(
-        self, loss: Callable[[Tensor], Tensor], start: Perturbation, ball: Ball, steps: int, step_size: float
+        self, loss: Callable[[Output], Tensor], start: Perturbation, ball: Ball, steps: int, step_size: float
     ) -> Tuple[Perturbation, Tensor]:
-        """Maximise ``loss(log-probs at x + δ)`` over δ; see :func:`projected_gradient_ascent` for what returns."""
+        """Maximise ``loss(output at x + δ)`` over δ; see :func:`projected_gradient_ascent` for what returns."""
         return projected_gradient_ascent(self._objective(loss), start, ball, steps, step_size)
 
     def zero(self) -> Perturbation:

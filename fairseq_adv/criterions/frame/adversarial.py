@@ -1,42 +1,44 @@
-"""The frame of every criterion: plain cross-entropy, the method's penalty, and the log."""
+"""The frame of every criterion: the task's own loss, the method's penalty, and the log."""
 
 from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from typing import Any, ContextManager, Dict, Iterator, List, Optional, Tuple, cast
+from typing import Any, ClassVar, ContextManager, Dict, Iterator, List, Optional, Tuple, Type, cast
 
 import torch
-from fairseq import utils
-from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
+from fairseq.criterions import FairseqCriterion
 from fairseq.logging import metrics
 from fairseq.models.lstm import LSTMEncoder
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor, nn
 
-from fairseq_adv.criterions.frame.batch import TrainingBatch, bare_model
+from fairseq_adv.criterions.frame.batch import OuterLoss, TrainingBatch, bare_model
 from fairseq_adv.criterions.frame.config import SIDE_CHOICES, AdversarialConfig, check_adversarial
 from fairseq_adv.criterions.frame.lifecycle import TrainingLifecycle, attach
 from fairseq_adv.criterions.frame.radius import RadiusSchedule
-from fairseq_adv.losses import masked_divergence
-from fairseq_adv.perturb import EmbeddingHook, Perturbation
+from fairseq_adv.criterions.heads.head import Head, LossWeights
+from fairseq_adv.perturb import EmbeddingHook, Output, Perturbation
 
 # Sums over the batch: adv_loss over target tokens in nats, adv_nonfinite a count, the others over sentences.
 LOG_KEYS = ("adv_loss", "adv_norm_src", "adv_norm_tgt", "adv_refresh", "adv_cached", "adv_nonfinite", "adv_sentences")
 _TENSOR_KEYS = ("adv_loss", "adv_norm_src", "adv_norm_tgt", "adv_nonfinite")
 
 
-class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion):
-    """CE + λ · penalty in training; ``label_smoothed_cross_entropy`` itself in evaluation.
+class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
+    """Task loss + λ · penalty in training; in evaluation the criterion of fairseq that its head stands for.
 
-    A method implements :meth:`penalty`. The criterion has no parameters: one with parameters would be
+    A method implements :meth:`compared_output`. The criterion has no parameters: one with parameters would be
     wrapped for distributed training and fail there.
     """
 
+    head_type: ClassVar[Type[Head]]
+
     def __init__(self, cfg: AdversarialConfig, task: Any) -> None:
-        super().__init__(task, cfg.sentence_avg, cfg.label_smoothing, cfg.ignore_prefix_size, cfg.report_accuracy)
+        super().__init__(task)
         check_adversarial(cfg)
         self.cfg = cfg
+        self.head = self.head_type(cfg, task)
         self.sides = SIDE_CHOICES[str(cfg.adv_sides)]
         self.concat = str(cfg.adv_passes) == "concat"
         self.trains_perturbed = str(cfg.adv_objective) == "perturbed"
@@ -49,9 +51,17 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
 
     # ---- what a method implements -------------------------------------------------------------------------
 
-    def penalty(self, batch: TrainingBatch) -> Tensor:
-        """The regulariser, a scalar summed over target tokens in nats; its columns go to ``batch.log``."""
+    def compared_output(self, batch: TrainingBatch) -> Output:
+        """The output whose divergence from the clean one is the penalty; the method's columns go to ``batch.log``."""
         raise NotImplementedError
+
+    def divergence_factor(self) -> float:
+        """What the method multiplies the divergence by, beside its weight."""
+        return 1.0
+
+    def further_penalty(self, batch: TrainingBatch) -> Optional[Tensor]:
+        """What a method adds to the divergence, a sum of the same unit; ``None`` for nothing."""
+        return None
 
     def strength(self) -> float:
         """The weight of the regulariser; 0 means plain training."""
@@ -64,12 +74,12 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
         after the last one the generator goes on to its end.
         """
         if self.num_backwards() == 2:  # nothing flows through the clean output: let its graph go first
-            yield batch.ce
-            penalty = self._weighted_penalty(batch)
-            yield penalty
+            yield batch.loss(batch.clean)
+            yield self._regularised_loss(batch, clean=0.0)
+        elif self.trains_perturbed:
+            yield self._regularised_loss(batch, clean=0.0, perturbed=1.0)
         else:
-            penalty = self._weighted_penalty(batch)  # first: the cross-entropy may be that of its perturbed output
-            yield batch.ce + penalty
+            yield self._regularised_loss(batch, clean=1.0)
 
     def num_backwards(self) -> int:
         """How many backward passes one batch takes."""
@@ -87,17 +97,25 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
 
     def _require_divergence(self) -> None:
         """Refuse ``--adv-objective perturbed`` for a method without a penalty between clean and perturbed output."""
-        if type(self).penalty is AdversarialCriterion.penalty:
+        if type(self).compared_output is AdversarialCriterion.compared_output:
             raise ValueError(
                 "--adv-objective perturbed replaces the clean cross-entropy beside a divergence from the clean output, "
                 f"but the loss of {type(self).__name__} has no such divergence, or trains both outputs; leave it at "
                 "clean"
             )
 
-    def _weighted_penalty(self, batch: TrainingBatch) -> Tensor:
-        penalty = self.penalty(batch)
-        batch.log["adv_loss"] = penalty.data
-        return self.strength() * penalty
+    def _regularised_loss(self, batch: TrainingBatch, clean: float, perturbed: float = 0.0) -> Tensor:
+        """The penalty with its weight, beside the task's losses as they are weighted."""
+        factor = self.divergence_factor()
+        weights = LossWeights(clean, perturbed, self.strength() * factor)
+        joint = batch.joint_loss(self.compared_output(batch), weights)
+        assert joint.divergence is not None
+        further = self.further_penalty(batch)
+        if further is None:
+            batch.log["adv_loss"] = factor * joint.divergence
+            return joint.total
+        batch.log["adv_loss"] = factor * joint.divergence + further.data
+        return joint.total + self.strength() * further
 
     # ---- what fairseq calls -------------------------------------------------------------------------------
 
@@ -117,7 +135,7 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
     ) -> Tuple[Tensor, Any, Dict[str, Any]]:
         """Loss (a sum, as ``sample_size`` expects it), sample size, log."""
         if not model.training or not self.is_active():
-            loss, sample_size, log = super().forward(model, sample, reduce=reduce)
+            loss, sample_size, log = self.head.plain(model, sample, reduce=reduce)
             own = {"adv_sentences": log["nsentences"]} if model.training else {}
             return loss, sample_size, {**log, **uniform_log(own, sample["target"].device)}
         batch = self.open_batch(model, sample)
@@ -150,11 +168,18 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
 
     def open_batch(self, model: nn.Module, sample: Dict[str, Any]) -> TrainingBatch:
         """The passes over *sample* as the options want them."""
-        shared = str(self.cfg.adv_outer_masks) == "shared"
-        return TrainingBatch(self, model, sample, self.hook(model), shared, self.concat, self.trains_perturbed)
+        cfg = self.cfg
+        outer = OuterLoss(
+            divergence=str(cfg.adv_divergence),
+            detach_clean=cfg.adv_detach_clean,
+            shared_masks=str(cfg.adv_outer_masks) == "shared",
+            concat=self.concat,
+            trains_perturbed=self.trains_perturbed,
+        )
+        return TrainingBatch(self.head, model, sample, self.hook(model), outer)
 
     def _sample_size(self, sample: Dict[str, Any]) -> Any:
-        return sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
+        return self.head.sample_size(sample)
 
     def hook(self, model: nn.Module) -> EmbeddingHook:
         """The hook on *model*'s word embeddings; put on at the first call."""
@@ -165,43 +190,31 @@ class AdversarialCriterion(TrainingLifecycle, LabelSmoothedCrossEntropyCriterion
                 refuse_doubled_rows(bare)
             if self._hook is not None:
                 self._hook.remove()
-            self._hook, self._hooked = EmbeddingHook(bare, self._pads()), bare
+            self._hook, self._hooked = EmbeddingHook(bare, self.pads()), bare
         return self._hook
 
-    def _pads(self) -> Dict[str, int]:
-        dictionaries = {"src": self.task.source_dictionary, "tgt": self.task.target_dictionary}
-        return {side: dictionaries[side].pad() for side in self.sides}
-
-    def divergence(self, batch: TrainingBatch, log_q: Tensor) -> Tensor:
-        """ℓ_v of the outer loss between the batch's clean output and *log_q*, as the options say."""
-        return self.divergence_between(batch, batch.log_probs, log_q)
-
-    def divergence_between(self, batch: TrainingBatch, log_p: Tensor, log_q: Tensor) -> Tensor:
-        """ℓ_v of the outer loss between two outputs of *batch*, ``N x V`` each."""
-        kind = str(self.cfg.adv_divergence)
-        return masked_divergence(log_p, log_q, batch.target_mask, kind, self.cfg.adv_detach_clean)
+    def pads(self) -> Dict[str, int]:
+        """The padding index of each perturbed side."""
+        pads = self.head.pads()
+        return {side: pads[side] for side in self.sides}
 
     def radius(self, base: float) -> float:
         """*base* times the factor of ``--adv-radius-schedule`` at this update."""
         return base * self.radius_schedule.at(self.update_num)
 
     def _log(self, batch: TrainingBatch, loss: Tensor) -> Dict[str, Any]:
-        sentences = batch.sample["target"].size(0)
-        log: Dict[str, Any] = {
-            "loss": loss.data,
-            "nll_loss": batch.log["nll_loss"],
-            "ntokens": batch.sample["ntokens"],
-            "nsentences": sentences,
-            "sample_size": self._sample_size(batch.sample),
-        }
-        if self.report_accuracy:
-            log.update(n_correct=utils.item(batch.log["n_correct"]), total=utils.item(batch.target_mask.sum()))
-        return {**log, **uniform_log({**batch.log, "adv_sentences": sentences}, loss.device)}
+        log = self.head.training_log(batch.sample, loss, batch.log)
+        log["sample_size"] = self._sample_size(batch.sample)
+        return {**log, **uniform_log({**batch.log, "adv_sentences": log["nsentences"]}, loss.device)}
+
+    def logging_outputs_can_be_summed(self) -> bool:
+        """Whether ranks may add up their logs, value for value."""
+        return self.head.logs_can_be_summed()
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: List[Dict[str, Any]]) -> None:
         """Aggregate over micro-batches and ranks; the method's own columns appear in training only."""
-        super().reduce_metrics(logging_outputs)
+        cls.head_type.reduce_metrics(logging_outputs)
         total = {key: sum(log.get(key, 0) for log in logging_outputs) for key in (*LOG_KEYS, "sample_size")}
         sentences = total["adv_sentences"]
         if sentences == 0:

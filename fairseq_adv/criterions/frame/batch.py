@@ -1,17 +1,18 @@
-"""One training batch as a method sees it: its passes, its clean output, its cross-entropy and its log."""
+"""One training batch as a method sees it: its passes, its clean output, its loss and its log."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
-from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion, label_smoothed_nll_loss
 from torch import Tensor, nn
 
-from fairseq_adv.perturb import BatchPasses, EmbeddingHook, Perturbation
+from fairseq_adv.criterions.heads.head import Head, JointLoss, LossWeights
+from fairseq_adv.perturb import BatchPasses, EmbeddingHook, Output, Perturbation
 from fairseq_adv.perturb.hooks import without_activation_checkpoints
 
-TOKENS = {"src": "src_tokens", "tgt": "prev_output_tokens"}
 # Half-precision gradients of a divergence of 1e-4 nats would underflow; the ascent normalises them anyway.
 HALF_GRADIENT_SCALE = 1024.0
 
@@ -23,109 +24,101 @@ def bare_model(model: nn.Module) -> nn.Module:
     return model
 
 
-class TrainingBatch:
-    """One batch, its passes and what came of them.
+@dataclass(frozen=True)
+class OuterLoss:
+    """How the passes of the outer loss run, and what is compared: the options of the same names.
 
     With *concat*, a pass that may share its forward with the clean one does so, over 2B rows. With *trains_perturbed*
-    the clean pass has no graph, and the cross-entropy is that of the perturbed output. ``log`` collects the method's
-    columns of the training log.
+    the clean pass has no graph, and the task's loss is that of the perturbed output.
     """
 
+    divergence: str = "sym-kl"
+    detach_clean: bool = False
+    shared_masks: bool = False
+    concat: bool = False
+    trains_perturbed: bool = False
+
+
+class TrainingBatch:
+    """One batch, its passes and what came of them; ``log`` collects the method's columns of the training log."""
+
     def __init__(
-        self,
-        criterion: LabelSmoothedCrossEntropyCriterion,
-        model: nn.Module,
-        sample: Dict[str, Any],
-        hook: EmbeddingHook,
-        shared_masks: bool,
-        concat: bool = False,
-        trains_perturbed: bool = False,
+        self, head: Head, model: nn.Module, sample: Dict[str, Any], hook: EmbeddingHook, outer: OuterLoss
     ) -> None:
-        self._criterion, self._model, self.bare, self.sample = criterion, model, bare_model(model), sample
-        self._concat, self._trains_perturbed = concat, trains_perturbed
+        self._head, self._outer = head, outer
+        self.bare, self.sample = bare_model(model), sample
+        # closures over the batch itself would keep it, and all its outputs, alive until the garbage collector runs
+        self.bare_pass: Callable[[], Output] = partial(bare_pass, head, self.bare, sample)
         self.passes = BatchPasses(
-            outer=lambda: self._forward(self._model, self.sample),
+            outer=partial(head.forward, model, sample),
             inner=self.bare_pass,
             hook=hook,
-            tokens={side: sample["net_input"][TOKENS[side]] for side in hook.pads},
+            tokens={side: head.tokens(sample, side) for side in hook.pads},
             ids=sample["id"],
-            shared_masks=shared_masks,
+            shared_masks=outer.shared_masks,
             gradient_scale=HALF_GRADIENT_SCALE if self._half_precision() else 1.0,
-            twofold=lambda: self._forward(self._model, doubled(self.sample)),
+            twofold=partial(twofold_pass, head, model, sample),
         )
-        self.target = sample["target"][:, criterion.ignore_prefix_size :].reshape(-1)  # N, padding included
-        self.target_mask = self.target.ne(criterion.padding_idx)  # N: the target tokens that count
+        self.targets = head.targets(sample)
         self.log: Dict[str, Any] = {}
-        self._clean: Optional[Tensor] = None
-        self._perturbed: Optional[Tensor] = None
-        self._ce: Optional[Tensor] = None
+        self._clean: Optional[Output] = None
 
     @property
-    def log_probs(self) -> Tensor:
-        """The clean output, ``N x V`` with N = B·T; its pass runs when it is first asked for."""
+    def clean(self) -> Output:
+        """The clean output; its pass runs when it is first asked for."""
         if self._clean is None:
-            self._clean = self.passes.clean_without_gradient() if self._trains_perturbed else self.passes.clean()
+            without_graph = self._outer.trains_perturbed
+            self._clean = self.passes.clean_without_gradient() if without_graph else self.passes.clean()
         return self._clean
 
-    @property
-    def ce(self) -> Tensor:
-        """Cross-entropy of the output that is trained: the clean one, or the perturbed one once its pass has run.
-
-        It is what ``label_smoothed_cross_entropy`` computes, by the same operations.
-        """
-        if self._ce is None:
-            self._ce = self.cross_entropy(self._trained_output())
-        return self._ce
-
-    def _trained_output(self) -> Tensor:
-        if not self._trains_perturbed:
-            return self.log_probs
-        if self._perturbed is None:
-            raise RuntimeError("the cross-entropy is that of the perturbed output, whose pass must come first")
-        return self._perturbed
-
-    def cross_entropy(self, log_probs: Tensor) -> Tensor:
-        """Label-smoothed cross-entropy summed over target tokens; likelihood and accuracy of the first are logged."""
-        loss, nll = label_smoothed_nll_loss(
-            log_probs, self.target, self._criterion.eps, ignore_index=self._criterion.padding_idx, reduce=True
-        )
-        if self._criterion.report_accuracy and "n_correct" not in self.log:
-            self.log["n_correct"] = (log_probs.argmax(-1).eq(self.target) & self.target_mask).sum()
-        self.log.setdefault("nll_loss", nll.data)
-        return loss
-
-    def perturbed(self, delta: Perturbation) -> Tensor:
-        """Log-probs ``N x V`` at x + δ for the outer loss."""
+    def perturbed(self, delta: Perturbation) -> Output:
+        """The output at x + δ for the outer loss."""
         return self._beside_clean(lambda: self.passes.clean_and_perturbed(delta), lambda: self.passes.perturbed(delta))
 
-    def cut(self, keep: Dict[str, Tensor]) -> Tensor:
-        """Log-probs ``N x V`` with the words outside *keep* cut off; see :meth:`BatchPasses.cut`."""
+    def cut(self, keep: Dict[str, Tensor]) -> Output:
+        """The output with the words outside *keep* cut off; see :meth:`BatchPasses.cut`."""
         return self._beside_clean(lambda: self.passes.clean_and_cut(keep), lambda: self.passes.cut(keep))
 
-    def _beside_clean(self, both: Callable[[], Tuple[Tensor, Tensor]], alone: Callable[[], Tensor]) -> Tensor:
-        if self._concat and self._clean is None:
+    def _beside_clean(self, both: Callable[[], Tuple[Output, Output]], alone: Callable[[], Output]) -> Output:
+        if self._outer.concat and self._clean is None:
             self._clean, other = both()
             return other
-        _ = self.log_probs  # the clean pass comes first
-        other = alone()
-        if self._trains_perturbed:
-            self._perturbed = other
-        return other
+        _ = self.clean  # the clean pass comes first
+        return alone()
+
+    # ---- losses: sums over the rows that count ------------------------------------------------------------
+
+    def loss(self, output: Output) -> Tensor:
+        """The task's loss of *output*; likelihood and accuracy of the first output asked for are logged."""
+        return self._head.loss(output, self.targets, self.log)
+
+    def joint_loss(self, perturbed: Output, weights: LossWeights) -> JointLoss:
+        """The losses of the clean and the *perturbed* output and ℓ_v between them, in one."""
+        outer = self._outer
+        return self._head.joint_loss(
+            self.clean, perturbed, self.targets, weights, outer.divergence, outer.detach_clean, self.log
+        )
+
+    def divergence(self, p: Output, q: Output, kind: Optional[str] = None) -> Tensor:
+        """ℓ_v from *p* to *q*, of the *kind* that the options name if no other is given."""
+        return self._head.divergence(p, q, self.targets, kind or self._outer.divergence)
+
+    def from_clean(self, kind: Optional[str] = None) -> Callable[[Output], Tensor]:
+        """ℓ_v from the clean output, held fixed, as a function of another output: what an ascent raises."""
+        clean, head, targets = self.clean.detach(), self._head, self.targets
+        kind = kind or self._outer.divergence
+        return lambda output: head.divergence(clean, output, targets, kind, detach_p=True)
 
     def _half_precision(self) -> bool:
         return next(self.bare.parameters()).dtype != torch.float32 or torch.is_autocast_enabled()
 
-    def _forward(self, model: nn.Module, sample: Dict[str, Any]) -> Tensor:
-        net_output = model(**sample["net_input"])
-        return self._criterion.get_lprobs_and_target(model, net_output, sample)[0]
 
-    def bare_pass(self) -> Tensor:
-        """Log-probs ``N x V`` of one pass of the bare model, activation checkpoints off."""
-        with without_activation_checkpoints(self.bare):
-            return self._forward(self.bare, self.sample)
+def bare_pass(head: Head, bare: nn.Module, sample: Dict[str, Any]) -> Output:
+    """The output of one pass of the *bare* model, activation checkpoints off."""
+    with without_activation_checkpoints(bare):
+        return head.forward(bare, sample)
 
 
-def doubled(sample: Dict[str, Any]) -> Dict[str, Any]:
-    """The batch twice over, row for row: what one pass over 2B rows needs of it."""
-    net_input = {key: torch.cat([value, value]) for key, value in sample["net_input"].items() if torch.is_tensor(value)}
-    return {"net_input": net_input, "target": torch.cat([sample["target"], sample["target"]])}
+def twofold_pass(head: Head, model: nn.Module, sample: Dict[str, Any]) -> Output:
+    """The output of one pass over the batch twice over, clean rows first."""
+    return head.forward(model, head.doubled(sample))

@@ -4,8 +4,7 @@
 import math
 from dataclasses import dataclass, field
 
-from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterionConfig
-from fairseq.dataclass import ChoiceEnum
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II
 
 from fairseq_adv.losses import DIVERGENCES
@@ -19,7 +18,7 @@ SIDE_CHOICES = {"both": ("src", "tgt"), "src": ("src",), "tgt": ("tgt",)}
 
 
 @dataclass
-class AdversarialConfig(LabelSmoothedCrossEntropyCriterionConfig):
+class AdversarialConfig(FairseqDataclass):
     """What every method has: strength, sides, divergence and when it is on."""
 
     adv_lambda: float = field(
@@ -139,6 +138,5 @@ def ascent_of(cfg: AscentConfig, factor: float = 1.0) -> Ascent:
         step_size=cfg.adv_step_size * factor,
         init=str(cfg.adv_init),
         init_scale=cfg.adv_init_scale,
-        divergence=str(cfg.adv_divergence),
         seed=cfg.adv_seed,
     )

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 from fairseq import utils
 
-from fairseq_adv.criterions.frame.batch import TOKENS
+from fairseq_adv.criterions.heads.translation import TOKENS
 from fairseq_adv.perturb import Perturbation, real_token_mask
 
 Delayed = Tuple[Dict[str, Any], Perturbation]  # a collated batch and its δ

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from fairseq_adv.losses import masked_divergence
 from fairseq_adv.methods.worst_case import Ascent, worst_case_perturbation
 from fairseq_adv.perturb import Ball, BatchPasses, EmbeddingHook
 from tests.unit.toy_models import toy_batch, toy_model
 
-ASCENT = Ascent(Ball(0.3), 3, 0.1, "uniform", 1.0, "sym-kl", seed=1)
+ASCENT = Ascent(Ball(0.3), 3, 0.1, "uniform", 1.0, seed=1)
 
 
 def perturbations(model, hook, batch):
@@ -19,7 +20,10 @@ def perturbations(model, hook, batch):
 
     tokens = {"src": inputs["src_tokens"], "tgt": inputs["prev_output_tokens"]}
     passes = BatchPasses(run, run, hook, tokens, batch["id"], shared_masks=False)
-    delta, broken = worst_case_perturbation(passes, passes.clean(), batch["target"].ne(1).view(-1), ASCENT, stream=1)
+    clean, mask = passes.clean().detach(), batch["target"].ne(1).view(-1)
+    delta, broken = worst_case_perturbation(
+        passes, lambda log_q: masked_divergence(clean, log_q, mask, "sym-kl"), ASCENT, stream=1
+    )
     assert not broken.any()
     sides = {side: delta.sentences(side) for side in delta.sides}
     return {i: {side: rows[k] for side, rows in sides.items()} for k, i in enumerate(batch["id"].tolist())}

@@ -8,6 +8,8 @@ from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEn
 
 from fairseq_adv.criterions.frame.adversarial import LOG_KEYS, AdversarialCriterion, norm_log
 from fairseq_adv.criterions.frame.config import AdversarialConfig, AscentConfig, check_ascent
+from fairseq_adv.criterions.frame.registration import with_head_options
+from fairseq_adv.criterions.heads.translation import TranslationHead
 from fairseq_adv.perturb import Ball, initial_perturbation
 from tests.unit.toy_models import toy_batch, toy_model, toy_task
 
@@ -17,15 +19,18 @@ class RandomPerturbation(AdversarialCriterion):
 
     radius = 1.0
 
-    def penalty(self, batch):
+    head_type = TranslationHead
+
+    def compared_output(self, batch):
         passes = batch.passes
         delta = initial_perturbation("uniform", passes.ids, passes.masks, passes.dims, Ball(self.radius), 1.0, 1, 1)
         batch.log.update(norm_log(delta))
-        return self.divergence(batch, batch.perturbed(delta))
+        return batch.perturbed(delta)
 
 
 def config(cls=AdversarialConfig, **options):
-    return cls(**{"label_smoothing": 0.1, "sentence_avg": False, "adv_seed": 1, **options})
+    options_of = with_head_options(cls, TranslationHead, "Options", __name__)
+    return options_of(**{"label_smoothing": 0.1, "sentence_avg": False, "adv_seed": 1, **options})
 
 
 def plain_criterion(task):
