@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import List
 
-from fairseq_adv.compat import batches, checkpoints, groups, jobs, torchrun
+from fairseq_adv.compat import batches, checkpoints, ddp, groups, jobs, torchrun
 from fairseq_adv.compat.patch import Patch
 
 PATCHES: List[Patch] = [
@@ -21,6 +21,7 @@ PATCHES: List[Patch] = [
     torchrun.choose_device_by_local_rank,
     torchrun.wrap_cpu_models,
     torchrun.gather_lists_on_cpu,
+    ddp.sync_again_after_an_exception,
     batches.keep_batches_on_resume,
     batches.tell_number_of_ranks,
     batches.resume_on_other_ranks,

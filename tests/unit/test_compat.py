@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 import fairseq_adv
 from fairseq_adv import compat
-from fairseq_adv.compat.patch import resolve
+from fairseq_adv.compat.patch import _MARK, resolve
 from tests.integration.running import build_trainer, default_args, epoch_batches, save_checkpoint
 
 
@@ -51,7 +51,22 @@ def test_applying_again_changes_nothing() -> None:
     compat.apply()
     assert {symbol: resolve(symbol) for symbol in before} == before
     for symbol in before:
-        assert not hasattr(getattr(resolve(symbol), "__wrapped__", None), "__wrapped__"), f"{symbol} is wrapped twice"
+        assert not hasattr(getattr(resolve(symbol), "__wrapped__", None), _MARK), f"{symbol} is wrapped twice"
+
+
+# ---- distributed training ----------------------------------------------------------------------------------
+
+NO_SYNC = "fairseq.distributed.legacy_distributed_data_parallel.LegacyDistributedDataParallel.no_sync"
+
+
+@pytest.mark.parametrize(("no_sync", "stays_off"), [(resolve, False), (lambda _: None, True)])
+def test_legacy_ddp_reduces_gradients_again_after_an_exception(no_sync, stays_off) -> None:
+    wrapper = SimpleNamespace(accumulate_grads=False)
+    theirs = resolve(NO_SYNC).__wrapped__
+    with pytest.raises(MemoryError), (no_sync(NO_SYNC) or theirs)(wrapper):
+        assert wrapper.accumulate_grads
+        raise MemoryError
+    assert wrapper.accumulate_grads == stays_off
 
 
 # ---- checkpoints ------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ use, so that a criterion works with fairseq's own ``--task translation`` as with
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,10 @@ class TrainingLifecycle:
         """Every rank, once, after the checkpoint (if any) was loaded; *state* is what was saved, or ``None``."""
 
     def begin_epoch(self, epoch: int) -> None:
-        """Every rank, before the first update of *epoch* (1-based) and again after a resume inside it."""
+        """Every rank, before the first update of *epoch* (1-based) and again after a resume inside it.
+
+        ``update_num`` is by then that of the coming update.
+        """
         self.epoch = epoch
 
     def begin_micro_batch(self, update_num: int, dummy_batch: bool) -> None:
@@ -51,6 +54,7 @@ class TrainingLifecycle:
 def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
     """Route *task*'s calls to *lifecycle* too; attaching another one replaces the first."""
     cls = type(task)
+    trainers: List[Any] = []  # the trainer of this run, once it is known
 
     def train_step(sample, model, criterion, optimizer, update_num, ignore_grad=False, **kwargs):
         lifecycle.begin_micro_batch(update_num, ignore_grad)
@@ -60,6 +64,8 @@ def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
 
     def begin_epoch(epoch: int, model: Any) -> None:
         cls.begin_epoch(task, epoch, model)
+        if trainers:  # what the last micro-batch was told is one behind, and a resumed run has been told nothing
+            lifecycle.update_num = trainers[-1].get_num_updates()
         lifecycle.begin_epoch(epoch)
 
     def get_checkpoint_dict() -> Dict[str, Any]:
@@ -73,6 +79,7 @@ def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
     def after_load_checkpoint(trainer: Any, extra_state: Optional[Dict[str, Any]], reset: bool) -> None:
         if hasattr(cls, "after_load_checkpoint"):
             cls.after_load_checkpoint(task, trainer, extra_state, reset)
+        trainers[:] = [trainer]
         saved = (extra_state or {}).get(cls.__name__, {}).get(STATE_KEY)
         if reset and saved:
             logger.info("epochs are counted anew: what the checkpoint knows of perturbations is left behind")
