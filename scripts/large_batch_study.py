@@ -1,12 +1,9 @@
 #!/usr/bin/env python3
-"""Train, score and compare methods at growing batches counted in target tokens; ``large_batch_study.sh`` calls this.
-
-What this calls is ``fairseq_adv.experiments.large_batch``; ``--help`` tells its options.
-"""
+"""Methods at growing batches: calls ``fairseq-adv study large-batch``; ``--help`` tells its options."""
 
 import sys
 
-from fairseq_adv.experiments.large_batch import main
+from fairseq_adv.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["study", "large-batch", *sys.argv[1:]]))

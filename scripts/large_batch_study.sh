@@ -13,4 +13,4 @@ scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/setup_env.sh
 . "$scripts/setup_env.sh"
 setup_env fairseq,report || { echo "large_batch_study.sh: the environment could not be set up: see above" >&2; exit 2; }
-exec python "$scripts/large_batch_study.py" "$@"
+exec fairseq-adv study large-batch "$@"

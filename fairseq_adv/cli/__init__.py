@@ -1,1 +1,1 @@
-"""The ``fairseq-adv`` command: one module for each sub-command, each with ``HELP``, ``add_arguments`` and ``run``."""
+"""The ``fairseq-adv`` command: one module for each sub-command, listed in ``main``, which says what it must have."""

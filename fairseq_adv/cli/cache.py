@@ -21,6 +21,9 @@ from fairseq_adv.cache.retention import (
 from fairseq_adv.cache.verify import verify_generation
 
 HELP = "show, verify or clean up a cache of perturbations"
+EXAMPLE = """\
+fairseq-adv cache info run/perturbations
+fairseq-adv cache verify run/perturbations --json"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

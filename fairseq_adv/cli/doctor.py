@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 HELP = "show versions, GPUs and repairs of fairseq, and what is missing; exit status 1 if something needed is"
+EXAMPLE = "fairseq-adv doctor --json"
 
 
 @dataclass(frozen=True)

@@ -1,49 +1,95 @@
-"""Entry point of ``fairseq-adv``: picks the sub-command and turns bad input into one clear line."""
+"""Entry point of ``fairseq-adv``: picks the sub-command and turns bad input into one clear line.
+
+A new sub-command is a file of this folder, or of a group's folder (``study/``), and its name in :data:`COMMANDS`.
+The file has ``HELP`` (one line), ``EXAMPLE`` (command lines), ``add_arguments(parser)`` and ``run(args)``, which
+returns the exit status. If it says ``REST`` (what may follow ``--``), those words come as ``args.rest``.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import sys
-from typing import Optional, Sequence
+import textwrap
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from fairseq_adv.version import __version__
 
-# name of the sub-command -> module that implements it; imported only when it is asked for
-COMMANDS = {
-    "user-dir": "fairseq_adv.cli.user_dir",
-    "doctor": "fairseq_adv.cli.doctor",
-    "options": "fairseq_adv.cli.options",
-    "neighbors": "fairseq_adv.cli.neighbors",
-    "cache": "fairseq_adv.cli.cache",
-    "report": "fairseq_adv.cli.report",
-}
+# In the order of --help. "study large-batch" is study/large_batch.py; its group's HELP is in study/__init__.py. Only
+# what is asked for is imported.
+COMMANDS = (
+    "user-dir",
+    "doctor",
+    "options",
+    "neighbors",
+    "cache",
+    "study large-batch",
+    "report",
+)
+
+
+def module_of(name: str) -> Any:
+    """The module that implements the sub-command, or describes the group, *name*."""
+    return importlib.import_module("fairseq_adv.cli." + name.replace("-", "_").replace(" ", "."))
+
+
+def asked_for(argv: Sequence[str]) -> List[str]:
+    """The sub-commands that *argv* can mean: one, those of a group, or all."""
+    for words in (" ".join(argv[:2]), *argv[:1]):
+        found = [name for name in COMMANDS if name == words or name.startswith(f"{words} ")]
+        if found:
+            return found
+    return list(COMMANDS)
 
 
 def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser for *argv*; only the module of the sub-command named there is imported in full."""
+    """The parser for *argv*; only what is asked for there is imported."""
     parser = argparse.ArgumentParser(prog="fairseq-adv", description="Tools beside the fairseq plugin fairseq_adv.")
     parser.add_argument("--version", action="version", version=f"fairseq-adv {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    wanted = next((word for word in argv if word in COMMANDS), None)
-    for name, module_name in COMMANDS.items():
-        if wanted is not None and name != wanted:
-            continue
-        module = importlib.import_module(module_name)
-        subparser = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
+    levels: Dict[str, Any] = {"": parser.add_subparsers(dest="command", required=True, metavar="COMMAND")}
+    for name in asked_for(argv):
+        group, _, word = name.rpartition(" ")
+        if group not in levels:
+            words = module_of(group).HELP
+            described = levels[""].add_parser(group, help=words, description=words)
+            levels[group] = described.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
+        module = module_of(name)
+        subparser = levels[group].add_parser(
+            word,
+            help=module.HELP,
+            description=textwrap.fill(module.HELP, 100),
+            epilog="example:\n" + textwrap.indent(module.EXAMPLE, "  "),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         module.add_arguments(subparser)
-        subparser.set_defaults(run=module.run)
+        subparser.set_defaults(run=module.run, full_name=name)
     return parser
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Arguments of the sub-command in *argv*, its name (``args.full_name``) and what does it (``args.run``)."""
+    asked = asked_for(argv)
+    words, rest = list(argv), None
+    if len(asked) == 1 and hasattr(module_of(asked[0]), "REST"):
+        words, rest = cut_rest(argv)
+    args = build_parser(words).parse_args(words)
+    args.rest = rest
+    return args
+
+
+def cut_rest(argv: Sequence[str]) -> Tuple[List[str], List[str]]:
+    """What stands before and after the first ``--``."""
+    cut = list(argv).index("--") if "--" in argv else len(argv)
+    return list(argv[:cut]), list(argv[cut + 1 :])
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one sub-command and return its exit status: 0 fine, 1 found something wrong, 2 bad input."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    args = build_parser(argv).parse_args(argv)
+    args = parse(sys.argv[1:] if argv is None else argv)
     try:
         return args.run(args)
     except (ValueError, OSError, ImportError) as error:
-        print(f"fairseq-adv {args.command}: {error}", file=sys.stderr)
+        print(f"fairseq-adv {args.full_name}: {error}", file=sys.stderr)
         return 2
 
 

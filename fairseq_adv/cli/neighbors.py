@@ -24,6 +24,7 @@ from fairseq_adv.neighbors.search import SEARCHES
 from fairseq_adv.neighbors.sentence_vectors import in_batches
 
 HELP = "find the cached neighbors of every training pair, for --cache-neighbors of arch_label_smoothed"
+EXAMPLE = "fairseq-adv neighbors data-bin --output neighbors.safetensors --embeddings hf:bert-base-multilingual-cased"
 _SOURCES = "hf:PATH_OR_NAME (a BERT-like model), fairseq:CHECKPOINT or random"
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Dict, List, Optional, Tuple
 
 HELP = "list the options of this plugin's criterions, tasks, optimizers and learning rate schedules"
+EXAMPLE = "fairseq-adv options arch_label_smoothed"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 HELP = "write a page with figures and tables from the logs and scores of runs"
+EXAMPLE = "fairseq-adv report runs/plain-seed1 runs/arch-seed1 --output report"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

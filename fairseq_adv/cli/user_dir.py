@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 HELP = "print the path to give to fairseq's --user-dir"
+EXAMPLE = 'fairseq-train data-bin --user-dir "$(fairseq-adv user-dir)" --criterion arch_label_smoothed'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,24 +2,74 @@
 
 from __future__ import annotations
 
-import importlib
+import argparse
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Optional, Sequence
 
 import pytest
 
 import fairseq_adv
-from fairseq_adv.cli.main import COMMANDS, main
+from fairseq_adv.cli.fields import add_options, from_arguments
+from fairseq_adv.cli.main import COMMANDS, main, module_of
 
 
-@pytest.mark.parametrize("name", list(COMMANDS))
-def test_every_sub_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_sub_command_explains_itself_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main([name, "--help"])
+        main([*name.split(), "--help"])
     assert stopped.value.code == 0
-    description = importlib.import_module(COMMANDS[name]).HELP
+    module = module_of(name)
     shown = capsys.readouterr().out
-    assert "".join(description.split()) in "".join(shown.split())  # wherever the lines break
+    assert "".join(module.HELP.split()) in "".join(shown.split())  # wherever the lines break
+    assert all(line in shown for line in module.EXAMPLE.splitlines())
+    assert f"fairseq-adv {name}" in module.EXAMPLE
+
+
+def test_help_lists_the_groups_and_a_group_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, listed in (([], {name.split()[0] for name in COMMANDS}), (["study"], {"large-batch"})):
+        with pytest.raises(SystemExit) as stopped:
+            main([*words, "--help"])
+        shown = capsys.readouterr().out
+        assert stopped.value.code == 0 and listed <= set(shown.split())
+
+
+@dataclass(frozen=True)
+class Some:
+    """One field of each kind."""
+
+    files: Sequence[Path] = field(metadata={"positional": True, "help": "files"})
+    out: Path = field(metadata={"help": "folder"})
+    counts: Sequence[int] = field(default=(1, 2), metadata={"help": "numbers, 50 % of them odd"})
+    share: Optional[float] = field(default=None, metadata={"help": "of it"})
+    kind: str = field(default="a", metadata={"help": "which", "choices": ["a", "b"]})
+    quick: bool = field(default=False, metadata={"help": "now"})
+
+    def __post_init__(self) -> None:
+        if min(self.counts) < 1:
+            raise ValueError(f"--counts must be at least 1, got {min(self.counts)}")
+
+
+def parsed(*words: str) -> Any:
+    parser = argparse.ArgumentParser()
+    add_options(parser, Some)
+    return from_arguments(Some, parser.parse_args(words))
+
+
+def test_fields_become_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parsed("f", "g", "--out", "o") == Some([Path("f"), Path("g")], Path("o"))
+    every = parsed("f", "--out", "o", "--counts", "3", "--share", "0.5", "--kind", "b", "--quick")
+    assert every == Some([Path("f")], Path("o"), [3], 0.5, "b", True)
+    for wrong in (["f"], ["--out", "o"], ["f", "--out", "o", "--kind", "c"], ["f", "--out", "o", "--counts", "x"]):
+        with pytest.raises(SystemExit):
+            parsed(*wrong)
+    with pytest.raises(ValueError, match="--counts must be at least 1, got 0"):
+        parsed("f", "--out", "o", "--counts", "0")
+    with pytest.raises(SystemExit):
+        parsed("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "numbers, 50 % of them odd (default: 1 2)" in shown and "of it --kind {a,b}" in shown
 
 
 def test_user_dir_is_this_package_from_any_folder(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Dict, List
 
 import pytest
 
+from fairseq_adv.cli.fields import from_arguments
+from fairseq_adv.cli.main import parse
 from fairseq_adv.experiments import large_batch as study
 from fairseq_adv.experiments import large_batch_results as results
 
@@ -18,20 +21,22 @@ def work(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def options(work: Path, *words: str) -> study.LargeBatchStudy:
+    return from_arguments(study.LargeBatchStudy, parse(["study", "large-batch", "--work-dir", str(work), *words]))
+
+
 def value(words: List[str], option: str) -> str:
     return words[len(words) - words[::-1].index(option)]
 
 
 def test_grid_goes_seed_by_seed_and_takes_batches_of_a_method_alone(work: Path) -> None:
-    args = study.parse_args(
-        ["--work-dir", str(work), "--methods", "plain", "scala:16", "--factors", "1", "4", "--seeds", "1", "2"]
-    )
+    args = options(work, "--methods", "plain", "scala:16", "--factors", "1", "4", "--seeds", "1", "2")
     expected = [("plain", 1), ("plain", 4), ("scala", 16)]
     assert study.settings(args) == [(*cell, seed) for seed in (1, 2) for cell in expected]
 
 
 def test_warm_up_lasts_as_many_epochs_and_micro_batches_stay_below_the_target(work: Path) -> None:
-    args = study.parse_args(["--work-dir", str(work), "--base-tokens", "256", "--warmup-updates", "248"])
+    args = options(work, "--base-tokens", "256", "--warmup-updates", "248")
     for factor, micro_batch in ((1, "256"), (4, "1024"), (16, "1024")):
         words = study.Setting("plain", factor, 1).options(args)
         assert value(words, "--target-batch-tokens") == str(256 * factor)
@@ -41,32 +46,34 @@ def test_warm_up_lasts_as_many_epochs_and_micro_batches_stay_below_the_target(wo
 
 
 def test_radius_reaches_every_method_and_lamb_its_own_rate(work: Path) -> None:
-    args = study.parse_args(["--work-dir", str(work), "--radius", "0.7", "--lamb-lr", "0.05"])
-    options = {method: study.Setting(method, 4, 1).options(args) for method in study.METHODS}
-    assert {option: value(options[method], option) for method in options for option in options[method] if
+    args = options(work, "--radius", "0.7", "--lamb-lr", "0.05")
+    chosen = {method: study.Setting(method, 4, 1).options(args) for method in study.METHODS}
+    assert {option: value(chosen[method], option) for method in chosen for option in chosen[method] if
             option.endswith(("-radius", "-alpha", "-step-size"))} == {
         "--scala-radius": "0.7", "--scala-step-size": "0.7", "--disadv-alpha": "0.7", "--conadv-alpha": "0.7"
     }  # fmt: skip
-    assert value(options["lamb"], "--optimizer") == "adv_lamb" and value(options["lamb"], "--lr") == "0.05"
-    args.radius = None
+    assert value(chosen["lamb"], "--optimizer") == "adv_lamb" and value(chosen["lamb"], "--lr") == "0.05"
+    args = options(work)
     own = {method: study.Setting(method, 4, 1).options(args) for method in study.METHODS}
     assert value(own["scala"], "--scala-radius") == "1.0" and value(own["disadv"], "--disadv-alpha") == "0.1"
-    assert "--optimizer" not in options["plain"] and value(options["plain"], "--lr") == "0.003"
+    assert "--optimizer" not in chosen["plain"] and value(chosen["plain"], "--lr") == "0.003"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--methods", "arch"], "'arch' is none of plain, scala, disadv, conadv, lamb"),
-        (["--methods", "scala:big"], "METHOD:FACTOR,FACTOR such as scala:4,16, got 'scala:big'"),
+        (
+            ["--methods", "arch"],
+            "takes plain, scala, disadv, conadv, lamb, or with batches METHOD:FACTOR,FACTOR; got 'arch'",
+        ),
+        (["--methods", "scala:big"], "METHOD:FACTOR,FACTOR; got 'scala:big'"),
         (["--factors", "0"], "--factors must be at least 1, got 0"),
         (["--jobs", "0"], "--jobs must be at least 1, got 0"),
     ],
 )
-def test_refusals(work: Path, capsys: Any, arguments: List[str], message: str) -> None:
-    with pytest.raises(SystemExit):
-        study.parse_args(["--work-dir", str(work), *arguments])
-    assert message in capsys.readouterr().err
+def test_refusals(work: Path, arguments: List[str], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        options(work, *arguments)
 
 
 def fake_run(folder: Path, bleu: float, train: float, valid: float, updates: int) -> Path:
