@@ -15,9 +15,11 @@ from fairseq_adv.cache.manifest import SPEC, read_file
 from fairseq_adv.cache.owner import OwnerLock
 from fairseq_adv.cache.placement import Places
 from fairseq_adv.cache.retention import generation_folders, remember_folder
-from fairseq_adv.cache.spec import CacheSpec, differing_fields
+from fairseq_adv.cache.spec import CacheSpec, changed_options, differing_fields
 
 logger = logging.getLogger(__name__)
+
+TOLD = "told"  # in SPEC.json: options behind the fields, for the message of a refusal
 
 
 def open_everywhere(
@@ -116,18 +118,21 @@ def folder_bytes(*folders: str) -> int:
 
 
 def check_configuration(directory: str, spec: CacheSpec) -> None:
-    """Raise ``ValueError`` with the fields that differ if *directory* holds a cache that is not of *spec*."""
-    path, wanted = os.path.join(directory, SPEC), spec.to_json()
+    """Raise ``ValueError`` with the options that changed if *directory* holds a cache that is not of *spec*."""
+    path = os.path.join(directory, SPEC)
     if not os.path.exists(path):
-        files.write_durably(path, json.dumps(wanted, indent=1, sort_keys=True).encode())
+        content = {**spec.to_json(), TOLD: dict(spec.told)}
+        files.write_durably(path, json.dumps(content, indent=1, sort_keys=True).encode())
         return
     try:
         there = dict(json.loads(read_file(path)))
+        told = dict(there.pop(TOLD, {}))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}): delete {directory} to start anew") from error
-    differing = differing_fields(there, wanted)
-    if differing:
+    changes = changed_options(there, told, spec)
+    if changes:
         raise ValueError(
-            f"cache directory {directory} is of another configuration ({'; '.join(differing)}): choose "
-            "another --cache-dir, or delete it to start anew"
+            f"cache directory {directory} is of another configuration ({'; '.join(changes)}): give the old value, "
+            "or start a cache anew with another --cache-dir (and, to go on from a checkpoint of this run, with "
+            "--reset-dataloader, which counts epochs anew)"
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Dict, List, Mapping, Tuple, Union
+from dataclasses import dataclass, field
+from typing import Dict, List, Mapping, Sequence, Tuple, Union
 
 FORMAT_VERSION = 1
 DTYPES = {"fp32": 4, "fp16": 2, "int8": 1}
@@ -16,7 +16,8 @@ class CacheSpec:
     """The fingerprint of a cache and the set that its perturbations lie in.
 
     *fields* name the data set, the dictionaries and the configuration; a cache is used again only if all are
-    equal. *dtype* is the number format of δ/ε on disk.
+    equal. *dtype* is the number format of δ/ε on disk. *options* says for a field what a user changes it by, and *told*
+    the values of those that the fields themselves do not show; both only serve to explain a refusal.
     """
 
     fields: Mapping[str, Field]
@@ -25,6 +26,8 @@ class CacheSpec:
     sides: Tuple[str, ...] = ("src", "tgt")
     norm: str = "l2"
     level: str = "sentence"
+    options: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    told: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -45,6 +48,20 @@ def differing_fields(there: Mapping[str, Field], here: Mapping[str, Field]) -> L
     """``name: old -> new`` for each field that is not equal."""
     names = sorted(set(there) | set(here))
     return [f"{n}: {there.get(n, '(none)')} -> {here.get(n, '(none)')}" for n in names if there.get(n) != here.get(n)]
+
+
+def changed_options(there: Mapping[str, Field], told: Mapping[str, str], spec: CacheSpec) -> List[str]:
+    """``option: old -> new`` for what differs between *spec* and a cache of the fields *there*, explained by *told*."""
+    here, changes = spec.to_json(), []
+    for name in sorted(name for name in set(there) | set(here) if there.get(name) != here.get(name)):
+        options = spec.options.get(name, (name,))
+        known = [o for o in options if o in {**told, **spec.told} and told.get(o) != spec.told.get(o)] if told else []
+        changes += [
+            f"{option}: {told.get(option, 'not given')} -> {spec.told.get(option, 'not given')}" for option in known
+        ]
+        if not known:
+            changes.append(f"{' or '.join(options)}: {there.get(name, '(none)')} -> {here.get(name, '(none)')}")
+    return list(dict.fromkeys(changes))
 
 
 def estimate_bytes(

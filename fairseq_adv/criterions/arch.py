@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 import logging
+import math
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional
 
@@ -42,7 +43,8 @@ class ArchConfig(AscentConfig):
         default=0.01, metadata={"help": "share alpha of the old value in the moving average of a cached perturbation"}
     )
     cache_proportion: float = field(
-        default=0.1, metadata={"help": "share of the training pairs that is cached; a neighbor file brings its own"}
+        default=0.1,
+        metadata={"help": "share of the training pairs that is cached; with --cache-neighbors that of the file"},
     )
     cache_neighbors: str = field(
         default="",
@@ -76,11 +78,13 @@ class ArchCriterion(AdversarialCriterion):
     def __init__(self, cfg: ArchConfig, task: Any) -> None:
         super().__init__(cfg, task)
         check_ascent(cfg)
-        require(cfg.cache_interval >= 1, "--cache-interval", ">= 1 (inf: refresh once)", cfg.cache_interval)
+        whole = math.isinf(cfg.cache_interval) or cfg.cache_interval == int(cfg.cache_interval)
+        rule = "a whole number of epochs >= 1, or inf (refresh once)"
+        require(whole and cfg.cache_interval >= 1, "--cache-interval", rule, cfg.cache_interval)
         require(0 <= cfg.cache_ema < 1, "--cache-ema", "in [0, 1)", cfg.cache_ema)
         require(0 < cfg.cache_proportion <= 1, "--cache-proportion", "in (0, 1]", cfg.cache_proportion)
         require(cfg.cache_num_neighbors >= 1, "--cache-num-neighbors", ">= 1", cfg.cache_num_neighbors)
-        self.ball = ascent_of(cfg, self.radius_schedule.largest()).ball  # what the cache may hold
+        self.ball = ascent_of(cfg).ball  # of what the cache holds: perturbations at a factor 1 of the radius
         self.perturbations: Optional[CachedPerturbations] = None
         self.refreshing = False
         self.started = False
@@ -139,8 +143,7 @@ class ArchCriterion(AdversarialCriterion):
 
     def _commit(self) -> None:
         assert self.perturbations is not None
-        generation = self.perturbations.cache.commit(expected_ids=self.perturbations.neighbors.cache_ids)
-        logger.info("committed generation %s of the cached perturbations", generation)
+        self.perturbations.commit()
 
     # ---- one batch ----------------------------------------------------------------------------------------
 
@@ -153,26 +156,34 @@ class ArchCriterion(AdversarialCriterion):
         return batch.perturbed(delta)
 
     def _refresh(self, batch: TrainingBatch, ids: np.ndarray, perturbations: CachedPerturbations) -> Perturbation:
-        """Algorithm 3 in a refresh epoch: ascent, then the moving average of what belongs to the cache."""
+        """Algorithm 3 in a refresh epoch: ascent, then the moving average of what belongs to the cache.
+
+        Under ``--adv-radius-schedule`` the cache holds δ/factor: what is served has the radius of its own update.
+        """
+        factor = self.radius(1.0)
         delta, broken = worst_case_perturbation(
-            batch.passes, batch.from_clean(), ascent_of(self.cfg, self.radius(1.0)), stream=self.epoch
+            batch.passes, batch.from_clean(), ascent_of(self.cfg, factor), stream=self.epoch
         )
-        sides = {side: delta.sentences(side) for side in delta.sides}
-        averages = perturbations.store(ids, self.update_num, sides, skip=broken.cpu().numpy())
-        if self.cfg.cache_train_on_average:
-            for row, average in averages.items():
-                for side, values in average.items():
-                    delta.values[side][row, : len(values)] = values.to(delta.values[side])
+        if factor > 0:  # else there is nothing to learn: what the cache holds stays
+            sides = {side: delta.map(lambda values, _: values / factor).sentences(side) for side in delta.sides}
+            averages = perturbations.store(ids, self.update_num, sides, skip=broken.cpu().numpy())
+            if self.cfg.cache_train_on_average:
+                for row, average in averages.items():
+                    for side, values in average.items():
+                        delta.values[side][row, : len(values)] = values.to(delta.values[side]) * factor
         batch.log.update(adv_refresh=len(ids), adv_nonfinite=broken.sum())
         return delta
 
     def _serve(self, batch: TrainingBatch, ids: np.ndarray, perturbations: CachedPerturbations) -> Perturbation:
         """Algorithm 3 between refreshes: C[i] where it is cached, Eq. 3 elsewhere."""
-        values, exact = {}, torch.zeros(len(ids), dtype=torch.bool)
+        values, exact, factor = {}, torch.zeros(len(ids), dtype=torch.bool), self.radius(1.0)
+        further, without = torch.zeros_like(exact), torch.zeros_like(exact)
         for side, mask in batch.passes.masks.items():
             lengths = mask.sum(dim=1).tolist()
             served = perturbations.serve(ids, side, lengths, mask.size(1), batch.passes.dims[side])
             device, exact = mask.device, served.exact
+            lacking = ~exact & ~served.found.any(dim=1)
+            further, without = further | served.further, without | lacking
             rebuilt = perturbation_from_neighbors(
                 served.means.to(device),
                 served.norms.to(device),
@@ -181,6 +192,8 @@ class ArchCriterion(AdversarialCriterion):
                 self.cfg.neighbor_rescale,
             )
             stored = self.ball.project(served.values.to(device), mask)  # de-quantised values may stick out
-            values[side] = torch.where(exact.to(device).view(-1, 1, 1), stored, rebuilt)
-        batch.log.update(adv_cached=int(exact.sum()))
+            values[side] = torch.where(exact.to(device).view(-1, 1, 1), stored, rebuilt) * factor
+        batch.log.update(
+            adv_cached=int(exact.sum()), adv_further=int((further & ~without).sum()), adv_without=int(without.sum())
+        )
         return Perturbation(values, batch.passes.masks)

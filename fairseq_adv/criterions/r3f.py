@@ -38,7 +38,7 @@ class R3fCriterion(AdversarialCriterion):
     def compared_output(self, batch: TrainingBatch) -> Output:
         cfg = self.cfg
         sigma = self.radius(cfg.r3f_sigma)
-        delta = noise_perturbation(batch.passes, str(cfg.r3f_noise), sigma, cfg.adv_seed, self.epoch)
+        delta = noise_perturbation(batch.passes, str(cfg.r3f_noise), sigma, self.seed, self.epoch)
         batch.log.update(norm_log(delta))
         return batch.perturbed(delta)
 

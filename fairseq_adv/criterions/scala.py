@@ -69,7 +69,7 @@ class ScalaCriterion(AdversarialCriterion):
             cfg.scala_sigma,
             self.radius(cfg.scala_radius),
             self.radius(cfg.scala_step_size),
-            cfg.adv_seed,
+            self.seed,
             stream=self.epoch,
         )
         batch.log.update(norm_log(delta), adv_nonfinite=broken.sum())
@@ -81,7 +81,7 @@ class ScalaCriterion(AdversarialCriterion):
         clean = batch.passes.clean(leaf)
         yield batch.loss(clean)
         gradient, broken = gradient_left_on(leaf)
-        start = noise_perturbation(batch.passes, "normal", cfg.scala_sigma, cfg.adv_seed, self.epoch)
+        start = noise_perturbation(batch.passes, "normal", cfg.scala_sigma, self.seed, self.epoch)
         ball = Ball(self.radius(cfg.scala_radius))
         delta = ascent_step(start, gradient, ball, self.radius(cfg.scala_step_size)).zero_rows(broken)
         penalty = batch.divergence(clean.detach(), batch.passes.perturbed(delta))

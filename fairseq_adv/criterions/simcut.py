@@ -44,5 +44,5 @@ class SimcutCriterion(AdversarialCriterion):
         return self.cfg.simcut_alpha * self.cfg.adv_lambda
 
     def compared_output(self, batch: TrainingBatch) -> Output:
-        keep = kept_tokens(batch.passes, self.cfg.simcut_p, self.cfg.adv_seed, self.epoch)
+        keep = kept_tokens(batch.passes, self.cfg.simcut_p, self.seed, self.epoch)
         return batch.cut(keep)

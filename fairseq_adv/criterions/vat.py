@@ -41,7 +41,7 @@ class VatCriterion(AdversarialCriterion):
             batch.passes,
             batch.from_clean(),
             epsilon=self.radius(self.cfg.vat_eps),
-            seed=self.cfg.adv_seed,
+            seed=self.seed,
             stream=self.epoch,
         )
         batch.log.update(norm_log(delta), adv_nonfinite=broken.sum())

@@ -119,7 +119,7 @@ def _layout(shapes: Shapes, facts: Mapping[str, Any]) -> Tuple[bytes, Dict[str, 
 def load_neighbors(
     path: Union[str, Path], num_neighbors: Optional[int] = None, expected: Optional[Mapping[str, Any]] = None
 ) -> Neighbors:
-    """Read a neighbour file; with *num_neighbors*, only that many nearest ones of each list are held.
+    """Read a neighbour file; *num_neighbors* of each list are looked up, the others stand in where one is missing.
 
     *expected* is the :func:`dataset_fingerprint` of the training data. Raises ``FileNotFoundError`` without a file
     and ``ValueError`` for a damaged one, for one of other data (naming the fields that differ), for lists shorter
@@ -137,11 +137,12 @@ def load_neighbors(
                 _refuse_other_data(path, facts, expected)
             count = _columns(path, facts, num_neighbors)
             cache_ids = file.get_tensor("cache_ids")
-            lists = {side: file.get_slice(f"{side}.neighbor_ids")[:, :count] for side in SIDES}
+            lists = {side: file.get_tensor(f"{side}.neighbor_ids") for side in SIDES}
     except SafetensorError as error:
         raise ValueError(f"neighbor file {path} is damaged or no safetensors file ({error}): {_REBUILD}") from error
     _check_ids(path, facts["num_samples"], cache_ids, lists)
-    return StoredNeighbors(facts["num_samples"], cache_ids, lists, facts["sources"])
+    chosen_by = facts.get("proportion"), facts.get("seed")
+    return StoredNeighbors(facts["num_samples"], cache_ids, count, lists, facts["sources"], *chosen_by)
 
 
 def _facts(path: Path, metadata: Optional[Mapping[str, str]]) -> Dict[str, Any]:

@@ -101,16 +101,17 @@ def test_wrong_options_are_named(tiny_corpus, tmp_path, option, value):
 
 
 @pytest.mark.parametrize(
-    ("options", "field"),
-    [(("--adv-eps", 0.2), "epsilon"), (("--cache-proportion", 0.2), "cache_set"),
-     (("--cache-num-neighbors", 2), "num_neighbors"), (("--cache-dtype", "int8"), "dtype"),
-     (("--encoder-embed-dim", 32, "--decoder-embed-dim", 32), "dim.src")],
+    ("options", "change"),
+    [(("--adv-eps", 0.2), "--adv-eps: 0.1 -> 0.2"), (("--cache-proportion", 0.2), "--cache-proportion: 0.3 -> 0.2"),
+     (("--cache-num-neighbors", 2), "--cache-num-neighbors: 1 -> 2"),
+     (("--cache-dtype", "int8"), "--cache-dtype: fp16 -> int8"),
+     (("--encoder-embed-dim", 32, "--decoder-embed-dim", 32), "--encoder-embed-dim: 16 -> 32")],
 )  # fmt: skip
-def test_cache_of_another_configuration_is_refused_with_the_field(tiny_corpus, tmp_path, options, field):
+def test_cache_of_another_configuration_is_refused_with_the_option(tiny_corpus, tmp_path, options, change):
     shared = ("--cache-dir", tmp_path / "cache")
     first = build_trainer([*default_args(tiny_corpus, tmp_path / "a"), *ARCH, *shared])
     first.criterion.perturbations.cache.close()
-    with pytest.raises(OSError, match=rf"another configuration.*{field}: .* -> "):
+    with pytest.raises(OSError, match=rf"another configuration.*{change}"):
         build_trainer([*default_args(tiny_corpus, tmp_path / "b"), *ARCH, *shared, *options])
 
 
@@ -119,7 +120,7 @@ def test_neighbor_file_of_other_data_is_refused(tiny_corpus, tmp_path):
 
     path = tmp_path / "neighbors.safetensors"
     assert main(["neighbors", str(tiny_corpus), "--output", str(path), "--embeddings", "random"]) == 0
-    use = (*ARCH, "--cache-neighbors", path, "--cache-num-neighbors", 2)
+    use = (*ARCH, "--cache-neighbors", path, "--cache-num-neighbors", 2, "--cache-proportion", 0.1)
     build_trainer([*default_args(tiny_corpus, tmp_path / "same"), *use]).criterion.perturbations.cache.close()
     other = tmp_path / "other"
     text = tmp_path / "text"

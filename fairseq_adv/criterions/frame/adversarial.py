@@ -14,14 +14,24 @@ from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor, nn
 
 from fairseq_adv.criterions.frame.batch import OuterLoss, TrainingBatch, bare_model
-from fairseq_adv.criterions.frame.config import SIDE_CHOICES, AdversarialConfig, check_adversarial
+from fairseq_adv.criterions.frame.config import SIDE_CHOICES, AdversarialConfig, check_adversarial, run_seed, take_seed
 from fairseq_adv.criterions.frame.lifecycle import TrainingLifecycle, attach
 from fairseq_adv.criterions.frame.radius import RadiusSchedule
 from fairseq_adv.criterions.heads.head import Head, LossWeights
 from fairseq_adv.perturb import EmbeddingHook, Output, Perturbation
 
 # Sums over the batch: adv_loss over target tokens in nats, adv_nonfinite a count, the others over sentences.
-LOG_KEYS = ("adv_loss", "adv_norm_src", "adv_norm_tgt", "adv_refresh", "adv_cached", "adv_nonfinite", "adv_sentences")
+LOG_KEYS = (
+    "adv_loss",
+    "adv_norm_src",
+    "adv_norm_tgt",
+    "adv_refresh",
+    "adv_cached",
+    "adv_further",  # rebuilt from a further neighbour than the nearest, which is not in the cache
+    "adv_without",  # no neighbour in the cache: trained with δ = 0
+    "adv_nonfinite",
+    "adv_sentences",
+)
 _TENSOR_KEYS = ("adv_loss", "adv_norm_src", "adv_norm_tgt", "adv_nonfinite")
 
 
@@ -37,6 +47,8 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
     def __init__(self, cfg: AdversarialConfig, task: Any) -> None:
         super().__init__(task)
         check_adversarial(cfg)
+        take_seed(cfg)
+        self.seed = run_seed(cfg)
         self.cfg = cfg
         self.head = self.head_type(cfg, task)
         self.sides = SIDE_CHOICES[str(cfg.adv_sides)]
@@ -222,7 +234,7 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         metrics.log_scalar(
             "adv_loss", total["adv_loss"] / total["sample_size"] / math.log(2), total["sample_size"], round=5
         )
-        for key in ("adv_norm_src", "adv_norm_tgt", "adv_refresh", "adv_cached"):
+        for key in ("adv_norm_src", "adv_norm_tgt", "adv_refresh", "adv_cached", "adv_further", "adv_without"):
             metrics.log_scalar(key, total[key] / sentences, sentences, round=4)
         metrics.log_scalar_sum("adv_nonfinite", total["adv_nonfinite"])
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
-from fairseq_adv.cache import CacheSpec, PerturbationCache, TorchComm, estimate_bytes
+from fairseq_adv.cache import PerturbationCache, TorchComm, estimate_bytes
+from fairseq_adv.criterions.frame.arch_spec import cache_spec
 from fairseq_adv.data.cached_perturbations import CachedPerturbations
-from fairseq_adv.neighbors import Neighbors, dataset_fingerprint, load_neighbors, random_neighbors
+from fairseq_adv.data.trained_pairs import trained_pairs, training_fingerprint
+from fairseq_adv.neighbors import Neighbors, load_neighbors, random_neighbors
 from fairseq_adv.perturb import Ball
 
 logger = logging.getLogger(__name__)
@@ -32,57 +35,40 @@ def refuse_unknown_samples(task: Any, trainer: Any) -> None:
         )
 
 
-def training_fingerprint(task: Any, train_subset: str) -> Dict[str, Any]:
-    """Sizes and dictionaries of the training data, as a neighbour file and a cache must have seen them."""
-    dataset = task.dataset(train_subset)
-    sizes = [getattr(dataset, name, None) for name in ("src_sizes", "tgt_sizes")]
-    if any(s is None for s in sizes):
-        raise ValueError(
-            f"--criterion arch_label_smoothed caches perturbations of sentence pairs, but {type(dataset).__name__} of "
-            f"subset {train_subset!r} does not tell src_sizes and tgt_sizes"
-        )
-    return dataset_fingerprint(
-        np.asarray(sizes[0]), np.asarray(sizes[1]), task.source_dictionary.symbols, task.target_dictionary.symbols
-    )
-
-
-def choose_neighbors(cfg: Any, fingerprint: Dict[str, Any]) -> Neighbors:
-    """The neighbours of ``--cache-neighbors``, or random ones with a warning."""
+def choose_neighbors(cfg: Any, fingerprint: Dict[str, Any], trained: np.ndarray) -> Neighbors:
+    """The neighbours of ``--cache-neighbors``, or random ones with a warning; only pairs that are *trained* count."""
     if cfg.cache_neighbors:
-        return load_neighbors(cfg.cache_neighbors, num_neighbors=cfg.cache_num_neighbors, expected=fingerprint)
+        neighbors = load_neighbors(cfg.cache_neighbors, num_neighbors=cfg.cache_num_neighbors, expected=fingerprint)
+        check_proportion(cfg, neighbors)
+        never = len(neighbors.cache_ids) - int(trained[neighbors.cache_ids].sum())
+        if never:
+            logger.warning(
+                "%d of the %d pairs that %s chose for the cache are too long to be trained. Further neighbors "
+                "stand in for them; build the file with the options of fairseq-train behind --, and others are chosen",
+                *(never, len(neighbors.cache_ids), cfg.cache_neighbors),
+            )
+            neighbors.restrict(trained)
+        return neighbors
     logger.warning(
         "no --cache-neighbors: uncached sentences take the perturbations of RANDOM cached ones (the paper's R-1-NN "
         "ablation). Build a file of nearest neighbours with: fairseq-adv neighbors DATA --output neighbors.safetensors "
         "--embeddings hf:bert-base-multilingual-cased --proportion %g",
         cfg.cache_proportion,
     )
-    count = int(fingerprint["num_samples"])
-    return random_neighbors(count, cfg.cache_proportion, cfg.cache_num_neighbors, seed=cfg.adv_seed)
+    return random_neighbors(len(trained), cfg.cache_proportion, cfg.cache_num_neighbors, cfg.adv_seed, trained)
 
 
-def cache_spec(
-    cfg: Any, fingerprint: Dict[str, Any], neighbors: Neighbors, dims: Dict[str, int], ball: Ball
-) -> CacheSpec:
-    """Everything that must be equal for a cache to be used again."""
-    fields = {f"data.{key}": value for key, value in fingerprint.items()}
-    fields.update({f"dim.{side}": dim for side, dim in dims.items()})
-    fields.update(
-        epsilon=ball.epsilon,
-        norm=ball.norm,
-        level=ball.level,
-        dtype=str(cfg.cache_dtype),
-        num_neighbors=int(cfg.cache_num_neighbors),
-        cache_set=hashlib.sha256(neighbors.cache_ids.astype("<i8").tobytes()).hexdigest()[:16],
-        cache_set_size=len(neighbors.cache_ids),
-    )
-    return CacheSpec(
-        fields=fields,
-        epsilon=ball.epsilon,
-        dtype=str(cfg.cache_dtype),
-        sides=tuple(dims),
-        norm=ball.norm,
-        level=ball.level,
-    )
+def check_proportion(cfg: Any, neighbors: Neighbors) -> None:
+    """Refuse a ``--cache-proportion`` that is not the neighbour file's: the file has chosen its cache set."""
+    there = neighbors.proportion
+    if there is None:  # a file of another program
+        there = round(len(neighbors.cache_ids) / neighbors.num_samples, 4)
+    if not math.isclose(there, cfg.cache_proportion, rel_tol=1e-6):
+        raise ValueError(
+            f"--cache-proportion {cfg.cache_proportion:g}, but neighbor file {cfg.cache_neighbors} caches a share of "
+            f"{there:g} of the pairs: give --cache-proportion {there:g}, or build a file with "
+            f"`fairseq-adv neighbors --proportion {cfg.cache_proportion:g}`"
+        )
 
 
 def generation_bytes(cfg: Any, dataset: Any, neighbors: Neighbors, dims: Dict[str, int]) -> int:
@@ -113,23 +99,25 @@ def open_perturbations(
     data set or these options, naming what differs.
     """
     refuse_unknown_samples(task, trainer)
-    fingerprint = training_fingerprint(task, trainer.cfg.dataset.train_subset)
-    neighbors = choose_neighbors(cfg, fingerprint)
+    dataset = task.dataset(trainer.cfg.dataset.train_subset)
+    fingerprint = training_fingerprint(task, dataset)
+    trained = trained_pairs(task, dataset, trainer.get_model(), trainer.cfg.dataset.max_tokens)
+    neighbors = choose_neighbors(cfg, fingerprint, trained)
     directory, run_id = run_identity(trainer.cfg.checkpoint.save_dir)
     world_size = trainer.data_parallel_world_size
     cache = PerturbationCache(
         cfg.cache_dir or directory,
-        cache_spec(cfg, fingerprint, neighbors, dims, ball),
+        cache_spec(cfg, fingerprint, neighbors, dims, ball, int(trained.sum())),
         ema=cfg.cache_ema,
         rank=trainer.data_parallel_rank,
         world_size=world_size,
         comm=TorchComm() if world_size > 1 else None,
         run_id=run_id,
         takeover=cfg.cache_takeover,
-        expected_bytes=2 * generation_bytes(cfg, task.dataset(trainer.cfg.dataset.train_subset), neighbors, dims),
+        expected_bytes=2 * generation_bytes(cfg, dataset, neighbors, dims),
         checkpoint_folder=trainer.cfg.checkpoint.save_dir,
         placement=str(cfg.cache_placement),
     )
     if state is not None:
         cache.load_state_dict(state)
-    return CachedPerturbations(cache, neighbors, cfg.cache_num_neighbors)
+    return CachedPerturbations(cache, neighbors, trained)

@@ -3,9 +3,10 @@
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 import math
 from dataclasses import dataclass, field
+from typing import Any, Optional
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from omegaconf import II
+from omegaconf import DictConfig, OmegaConf
 
 from fairseq_adv.losses import DIVERGENCES
 from fairseq_adv.methods.worst_case import Ascent
@@ -68,7 +69,9 @@ class AdversarialConfig(FairseqDataclass):
             "is known beforehand (fewer kernel launches)"
         },
     )
-    adv_seed: int = II("common.seed")
+    adv_seed: Optional[int] = field(
+        default=None, metadata={"help": "seed of random starts, noise and the cache set (default: that of --seed)"}
+    )
 
 
 @dataclass
@@ -99,6 +102,22 @@ def require(condition: bool, option: str, rule: str, value: object) -> None:
     """Raise ``ValueError``: ``--option must be <rule>, got <value>`` unless *condition* holds."""
     if not condition:
         raise ValueError(f"{option} must be {rule}, got {value}")
+
+
+def take_seed(cfg: Any) -> None:
+    """Put the seed of the run where ``--adv-seed`` was not given.
+
+    An interpolated default (``II``) would not do: fairseq's parser leaves such options out, or overwrites them by null.
+    """
+    if cfg.adv_seed is None:
+        seed = OmegaConf.select(cfg._get_root(), "common.seed") if isinstance(cfg, DictConfig) else None
+        cfg.adv_seed = 1 if seed is None else seed
+
+
+def run_seed(cfg: AdversarialConfig) -> int:
+    """``--adv-seed`` once it has been taken."""
+    assert cfg.adv_seed is not None, "take_seed comes first"
+    return cfg.adv_seed
 
 
 def check_adversarial(cfg: AdversarialConfig) -> None:
@@ -138,5 +157,5 @@ def ascent_of(cfg: AscentConfig, factor: float = 1.0) -> Ascent:
         step_size=cfg.adv_step_size * factor,
         init=str(cfg.adv_init),
         init_scale=cfg.adv_init_scale,
-        seed=cfg.adv_seed,
+        seed=run_seed(cfg),
     )

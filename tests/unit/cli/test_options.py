@@ -116,3 +116,27 @@ def test_kinds_that_are_used_together_share_no_option(components: List[Component
     for component, option in own_options(components):
         kinds.setdefault(option.name, set()).add(component.kind)
     assert {name: used for name, used in kinds.items() if len(used) > 1} == {}
+
+
+def test_every_documented_option_is_accepted_by_the_training_command(components: List[Component]) -> None:
+    """An option whose default is filled in from another one and that has no help text vanishes from the parser."""
+    from fairseq import options
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+
+    words = ["data", "--arch", "transformer_tiny", "--optimizer", "adam", "--lr-scheduler", "fixed", "--seed", "5"]
+    examples = {"target_batch_tokens": "32k", "batch_tokens_schedule": "32k@0", "adv_radius_schedule": "1@0,2@9"}
+    for component in components:
+        own = [option for option in component.options if not option.inherited and option.name.startswith("--")]
+        given: List[str] = []
+        for option in own:
+            dest = option.name[2:].replace("-", "_")
+            value = (option.choices or [examples.get(dest, "1")])[-1]
+            given += [option.name] if option.flag else [option.name, value]
+        parsed = options.parse_args_and_arch(
+            options.get_training_parser(), [*words, f"--{component.kind}", component.name, *given]
+        )
+        config = convert_namespace_to_omegaconf(parsed)
+        node = config[component.kind.replace("-", "_")]
+        assert all(option.name[2:].replace("-", "_") in node for option in own), component.name
+        if component.kind == "criterion":
+            assert "--adv-seed" in given and node.adv_seed == 1

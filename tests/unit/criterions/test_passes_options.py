@@ -58,7 +58,9 @@ def serving(batch):
         for row, length in enumerate(lengths):
             values[row, length:] = 0.0
         none = torch.zeros(len(ids), 1)
-        return ServedSide(none[:, 0] == 0, values, none.unsqueeze(-1).expand(-1, 1, dim), none, none > 0)
+        return ServedSide(
+            none[:, 0] == 0, values, none.unsqueeze(-1).expand(-1, 1, dim), none, none > 0, none[:, 0] > 0
+        )
 
     return SimpleNamespace(serve=serve)
 

@@ -63,7 +63,7 @@ def test_proportion_outside_its_range_is_refused(proportion):
 
 
 def test_no_pairs_are_refused():
-    with pytest.raises(ValueError, match="has 0"):
+    with pytest.raises(ValueError, match="of 0 in the data set none"):
         choose_cache_set(0, 0.1, seed=1)
 
 

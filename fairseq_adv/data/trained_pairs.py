@@ -1,0 +1,43 @@
+"""Which pairs of a data set a training run takes, and what names that data set."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import numpy as np
+from fairseq import utils
+from fairseq.data import data_utils
+
+from fairseq_adv.neighbors import dataset_fingerprint
+from fairseq_adv.neighbors.fingerprint import Fingerprint
+
+
+def training_fingerprint(task: Any, dataset: Any) -> Fingerprint:
+    """Sizes and dictionaries of the training data, as a neighbour file and a cache must have seen them.
+
+    Raises ``ValueError`` for a data set that is not made of sentence pairs.
+    """
+    sizes = [getattr(dataset, name, None) for name in ("src_sizes", "tgt_sizes")]
+    if any(s is None for s in sizes):
+        raise ValueError(
+            f"perturbations of sentence pairs are cached, but {type(dataset).__name__} of {type(task).__name__} does "
+            "not tell src_sizes and tgt_sizes: train with --task translation or adversarial_translation"
+        )
+    return dataset_fingerprint(
+        np.asarray(sizes[0]), np.asarray(sizes[1]), task.source_dictionary.symbols, task.target_dictionary.symbols
+    )
+
+
+def trained_pairs(task: Any, dataset: Any, model: Any, max_tokens: Optional[int]) -> np.ndarray:
+    """The pairs that are not too long to be trained on (bool, one for each id), as fairseq's trainer filters them.
+
+    Beyond these an epoch may leave out a few more: a remainder, or what ``--required-batch-size-multiple`` cuts off.
+    """
+    limit = utils.resolve_max_positions(task.max_positions(), model.max_positions(), max_tokens)
+    with data_utils.numpy_seed(1):
+        ids = dataset.ordered_indices()
+    if limit is not None:
+        ids, _ = dataset.filter_indices_by_size(ids, limit)
+    trained = np.zeros(len(dataset), dtype=bool)
+    trained[np.asarray(ids, dtype=np.int64)] = True
+    return trained
