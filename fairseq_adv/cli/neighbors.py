@@ -25,6 +25,7 @@ from fairseq_adv.neighbors.sentence_vectors import in_batches
 
 HELP = "find the cached neighbors of every training pair, for --cache-neighbors of arch_label_smoothed"
 EXAMPLE = "fairseq-adv neighbors data-bin --output neighbors.safetensors --embeddings hf:bert-base-multilingual-cased"
+REST = "options of the fairseq-train command that change its data: --truncate-source, --max-source-positions, --arch, …"
 _SOURCES = "hf:PATH_OR_NAME (a BERT-like model), fairseq:CHECKPOINT or random"
 
 
@@ -64,11 +65,9 @@ class Finder:
 def run(args: argparse.Namespace) -> int:
     sources = {side: getattr(args, f"{side}_embeddings") or args.embeddings for side in SIDES}
     _check(args, sources)
-    from fairseq_adv.data.binarised import open_corpus
-
     began = time.monotonic()
-    corpus = open_corpus(args.data, args.source_lang, args.target_lang, args.train_subset)
-    cache_ids = choose_cache_set(corpus.num_samples, args.proportion, args.seed)
+    corpus = _open(args)
+    cache_ids = choose_cache_set(corpus.num_samples, args.proportion, args.seed, corpus.trained)
     settings = dict(fingerprint=corpus.fingerprint, sources=sources, proportion=args.proportion, seed=args.seed)
     facts: Dict[str, Any] = {"file": args.output, "pairs": corpus.num_samples, "cached": len(cache_ids)}
     with NeighborFileWriter(args.output, corpus.num_samples, cache_ids, args.num_neighbors, **settings) as writer:
@@ -78,6 +77,19 @@ def run(args: argparse.Namespace) -> int:
     facts.update(num_neighbors=args.num_neighbors, seconds=round(time.monotonic() - began, 1))
     print(json.dumps(facts) if args.json else _describe(facts))
     return 0
+
+
+def _open(args: argparse.Namespace) -> Any:
+    """The data as a training run with the options behind ``--`` reads them; without any, the split as it is."""
+    from fairseq_adv.data.binarised import open_corpus
+    from fairseq_adv.data.training_corpus import open_training_corpus
+
+    if not args.rest:
+        return open_corpus(args.data, args.source_lang, args.target_lang, args.train_subset)
+    words = [args.data, "--train-subset", args.train_subset]
+    words += ["--source-lang", args.source_lang] if args.source_lang else []
+    words += ["--target-lang", args.target_lang] if args.target_lang else []
+    return open_training_corpus([*words, *args.rest])
 
 
 def _check(args: argparse.Namespace, sources: Dict[str, Optional[str]]) -> None:

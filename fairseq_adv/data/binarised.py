@@ -47,6 +47,7 @@ class BinarisedCorpus:
     src: BinarisedSide
     tgt: BinarisedSide
     fingerprint: Fingerprint
+    trained: Optional[np.ndarray] = None  # the pairs that are not too long to be trained (bool); None: not known
 
     @property
     def num_samples(self) -> int:

@@ -28,12 +28,14 @@ def training_fingerprint(task: Any, dataset: Any) -> Fingerprint:
     )
 
 
-def trained_pairs(task: Any, dataset: Any, model: Any, max_tokens: Optional[int]) -> np.ndarray:
+def trained_pairs(task: Any, dataset: Any, model_positions: Any, max_tokens: Optional[int]) -> np.ndarray:
     """The pairs that are not too long to be trained on (bool, one for each id), as fairseq's trainer filters them.
+
+    *model_positions* is the model's ``max_positions()``, or ``None`` for no limit of its own.
 
     Beyond these an epoch may leave out a few more: a remainder, or what ``--required-batch-size-multiple`` cuts off.
     """
-    limit = utils.resolve_max_positions(task.max_positions(), model.max_positions(), max_tokens)
+    limit = utils.resolve_max_positions(task.max_positions(), model_positions, max_tokens)
     with data_utils.numpy_seed(1):
         ids = dataset.ordered_indices()
     if limit is not None:

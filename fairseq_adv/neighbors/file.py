@@ -166,7 +166,8 @@ def _refuse_other_data(path: Path, facts: Mapping[str, Any], expected: Mapping[s
     if differing:
         raise ValueError(
             f"neighbor file {path} belongs to another data set or dictionary; it differs from the training data in "
-            f"{', '.join(differing)}: {_REBUILD} for this data"
+            f"{', '.join(differing)}: {_REBUILD} for this data, the options of fairseq-train behind -- (such as -- "
+            "--upsample-primary 2 or -- --truncate-source), since they may change what it sees"
         )
 
 

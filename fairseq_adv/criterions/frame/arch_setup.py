@@ -101,7 +101,7 @@ def open_perturbations(
     refuse_unknown_samples(task, trainer)
     dataset = task.dataset(trainer.cfg.dataset.train_subset)
     fingerprint = training_fingerprint(task, dataset)
-    trained = trained_pairs(task, dataset, trainer.get_model(), trainer.cfg.dataset.max_tokens)
+    trained = trained_pairs(task, dataset, trainer.get_model().max_positions(), trainer.cfg.dataset.max_tokens)
     neighbors = choose_neighbors(cfg, fingerprint, trained)
     directory, run_id = run_identity(trainer.cfg.checkpoint.save_dir)
     world_size = trainer.data_parallel_world_size
