@@ -63,6 +63,7 @@ def rows() -> List[str]:
     from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
 
     from fairseq_adv.criterions.frame.config import AdversarialConfig
+    from fairseq_adv.criterions.heads.sentence import SentenceHead
     from fairseq_adv.criterions.heads.translation import TranslationHead
 
     suffix = f"_{TranslationHead.suffix}"
@@ -84,7 +85,8 @@ def rows() -> List[str]:
         about = ABOUT[name]
         lines.append(f"| `{name}{suffix}` | {about.paper} | {objective} | {about.passes} | {listed} | {about.use} |")
     shared = " ".join(f"`--{name.replace('_', '-')}`" for name in sorted(n for n in common if n.startswith("adv_")))
-    return [*lines, "", f"Common to all: {shared}.", "`fairseq-adv options NAME` explains every option."]
+    sentences = f"Each is also there for sentences, as `NAME_{SentenceHead.suffix}` with the same options."
+    return [*lines, "", f"Common to all: {shared}.", "`fairseq-adv options NAME` explains every option.", sentences]
 
 
 def with_table(page: str, table: str) -> str:

@@ -104,8 +104,8 @@ class ConadvCriterion(AdversarialCriterion):
         if not hasattr(self.task, "upcoming_batches"):
             raise ValueError(
                 "--conadv-mode lookahead needs the next update's batch, which the batch iterator of "
-                f"{type(self.task).__name__} does not tell: train with --task adversarial_translation, or choose "
-                "--conadv-mode shifted"
+                f"{type(self.task).__name__} does not tell: train with "
+                f"--task {self.head.own_task}, or choose --conadv-mode shifted"
             )
         self.line = LookAhead(self._upcoming_perturbation, next(self._model.parameters()).device)
 

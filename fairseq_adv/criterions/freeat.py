@@ -42,6 +42,8 @@ class FreeatCriterion(AdversarialCriterion):
     def __init__(self, cfg: FreeatConfig, task: Any) -> None:
         super().__init__(cfg, task)
         check_ascent(cfg)
+        rule = "normalised: the gradient comes from the training's backward pass, in the units of its loss scale"
+        require(str(cfg.adv_gradient) == "normalised", "--adv-gradient", rule, str(cfg.adv_gradient))
         require(cfg.freeat_replays >= 1, "--freeat-replays", ">= 1", cfg.freeat_replays)
         require(
             cfg.adv_steps == 1, "--adv-steps", "1 (FreeAT's steps are its replays: --freeat-replays)", cfg.adv_steps
@@ -66,7 +68,7 @@ class FreeatCriterion(AdversarialCriterion):
         if self._replays() and not hasattr(self.task, "replay_updates"):
             raise ValueError(
                 f"--freeat-replays {self.cfg.freeat_replays} repeats each update's batch, which the batch iterator of "
-                f"{type(self.task).__name__} cannot do: train with --task adversarial_translation"
+                f"{type(self.task).__name__} cannot do: train with --task {self.head.own_task}"
             )
         if state and "epoch" in state:
             self.moved = CarriedPerturbations.from_states(state["moved"])

@@ -25,6 +25,8 @@ class FreelbCriterion(AdversarialCriterion):
     def __init__(self, cfg: FreelbConfig, task: Any) -> None:
         super().__init__(cfg, task)
         check_ascent(cfg)
+        rule = "normalised: the gradient comes from the training's backward pass, in the units of its loss scale"
+        require(str(cfg.adv_gradient) == "normalised", "--adv-gradient", rule, str(cfg.adv_gradient))
         require(cfg.adv_steps >= 1, "--adv-steps", ">= 1 (FreeLB's K)", cfg.adv_steps)
         rule = "0 (off) or 1: FreeLB's loss has no clean term to weigh against"
         require(cfg.adv_lambda in (0.0, 1.0), "--adv-lambda", rule, cfg.adv_lambda)

@@ -20,11 +20,21 @@ class Ascent:
     init: str
     init_scale: float
     seed: int
+    init_sigma: float = 0.0  # the start unscaled, in place of init_scale
+    normalised: bool = True  # steps along g/‖g‖; else η g itself
 
     def start(self, passes: BatchPasses, stream: int) -> Perturbation:
         """The random start δ⁰; *stream* (the epoch) separates the starts of one sample."""
         return initial_perturbation(
-            self.init, passes.ids, passes.masks, passes.dims, self.ball, self.init_scale, self.seed, stream
+            self.init,
+            passes.ids,
+            passes.masks,
+            passes.dims,
+            self.ball,
+            self.init_scale,
+            self.seed,
+            stream,
+            self.init_sigma,
         )
 
 
@@ -36,4 +46,5 @@ def worst_case_perturbation(
     *divergence* is ℓ_v from the clean output, held fixed, to the output it is given. Returns δ^S and ``B`` (bool):
     sentences whose gradient was not finite; their δ is zero.
     """
-    return passes.ascend(divergence, ascent.start(passes, stream), ascent.ball, ascent.steps, ascent.step_size)
+    start = ascent.start(passes, stream)
+    return passes.ascend(divergence, start, ascent.ball, ascent.steps, ascent.step_size, ascent.normalised)

@@ -27,19 +27,21 @@ def nonfinite_rows(sides: Sequence[Tensor]) -> Tensor:
     return torch.stack(bad).any(dim=0)
 
 
-def ascent_step(delta: Perturbation, gradient: Perturbation, ball: Ball, step_size: float) -> Perturbation:
-    """Π_ε(δ + η · g/‖g‖), each side and each sentence or word by itself."""
+def ascent_step(
+    delta: Perturbation, gradient: Perturbation, ball: Ball, step_size: float, normalised: bool = True
+) -> Perturbation:
+    """Π_ε(δ + η · g/‖g‖), each side and each sentence or word by itself; Π_ε(δ + η · g) if not *normalised*."""
     moved = {}
     for side, values in delta.values.items():
-        mask = delta.masks[side]
-        moved[side] = ball.project(values + step_size * ball.direction(gradient.values[side], mask), mask)
+        mask, step = delta.masks[side], gradient.values[side]
+        moved[side] = ball.project(values + step_size * (ball.direction(step, mask) if normalised else step), mask)
     return Perturbation(moved, delta.masks)
 
 
 def projected_gradient_ascent(
-    objective: Objective, start: Perturbation, ball: Ball, steps: int, step_size: float
+    objective: Objective, start: Perturbation, ball: Ball, steps: int, step_size: float, normalised: bool = True
 ) -> Tuple[Perturbation, Tensor]:
-    """*steps* times δ ← Π_ε(δ + η · g/‖g‖) from *start*.
+    """*steps* times δ ← Π_ε(δ + η · g/‖g‖) from *start*, or δ ← Π_ε(δ + η · g) if not *normalised*.
 
     *objective* maps δ to a scalar, a sum over sentences. Returns δ (detached, fp32) and ``B`` (bool): the
     sentences whose gradient was not finite; their δ is zero on both sides.
@@ -49,5 +51,5 @@ def projected_gradient_ascent(
     for _ in range(steps):
         gradient = perturbation_gradient(objective, delta)
         broken = broken | nonfinite_rows(list(gradient.values.values()))
-        delta = ascent_step(delta, gradient, ball, step_size).zero_rows(broken)
+        delta = ascent_step(delta, gradient, ball, step_size, normalised).zero_rows(broken)
     return delta.zero_rows(broken).detached(), broken

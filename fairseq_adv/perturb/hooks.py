@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from fairseq_adv.perturb.layout import Perturbation, place_on_tokens
 
-_OWNER = {"src": "encoder", "tgt": "decoder"}
+# side -> where a model may have the module that embeds its words, as ``embed_tokens``
+_OWNERS = {"src": ("encoder", "encoder.sentence_encoder"), "tgt": ("decoder",)}
 
 # (side, embeddings B x S x D, tokens B x S) -> embeddings B x S x D
 Transform = Callable[[str, Tensor, Tensor], Tensor]
 
 
 class EmbeddingHook:
-    """Hooks on ``model.encoder`` and ``model.decoder`` that add δ while :meth:`adding` is open.
+    """Hooks on the encoder and the decoder of a model that add δ while :meth:`adding` is open.
 
     *pads* maps each side that may be perturbed to its padding index; ``dims`` maps it to its embedding
     size (known at once for ``nn.Embedding``, else after a forward pass). Raises ``ValueError`` for a model without
@@ -37,13 +38,8 @@ class EmbeddingHook:
         self._handles: List[Any] = []
         embeddings = {}
         for side in pads:
-            module: Any = getattr(model, _OWNER[side], None)
-            embedding = getattr(module, "embed_tokens", None)
-            if not isinstance(embedding, nn.Module):
-                raise ValueError(
-                    f"cannot perturb side {side!r}: {type(model).__name__} has no {_OWNER[side]}.embed_tokens; "
-                    f"choose the other side with --adv-sides or a model with word embeddings there"
-                )
+            module = owner_of_embeddings(model, side)
+            embedding: nn.Module = module.embed_tokens  # type: ignore[assignment]
             embeddings[id(embedding)] = embedding
             if isinstance(embedding, nn.Embedding):
                 self.dims[side] = embedding.embedding_dim
@@ -111,6 +107,23 @@ class EmbeddingHook:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+
+def owner_of_embeddings(model: nn.Module, side: str) -> nn.Module:
+    """The module of *model* that embeds the words of *side* by its ``embed_tokens``.
+
+    Raises ``ValueError`` if there is none.
+    """
+    for path in _OWNERS[side]:
+        module: Any = model
+        for name in path.split("."):
+            module = getattr(module, name, None)
+        if isinstance(getattr(module, "embed_tokens", None), nn.Module):
+            return module
+    raise ValueError(
+        f"cannot perturb side {side!r}: {type(model).__name__} has no {_OWNERS[side][0]}.embed_tokens; "
+        f"choose the other side with --adv-sides or a model with word embeddings there"
+    )
 
 
 def refuse_compiled(model: nn.Module) -> None:

@@ -77,13 +77,17 @@ def initial_perturbation(
     scale: float,
     seed: int,
     stream: int,
+    sigma: float = 0.0,
 ) -> Perturbation:
     """δ⁰ of ARCH's Algorithm 1, line 3: noise on the real tokens, rescaled to norm ``ball.epsilon * scale``.
 
+    With *sigma* > 0 it is *sigma* times the noise as drawn (ARCH's appendix B.2), within the ball.
     *masks* (``B x L``) and *dims* name the perturbed sides; see :func:`sample_noise` for the rest.
     """
     values = {}
     for side, mask in masks.items():
         noise = sample_noise(distribution, ids, mask.size(1), dims[side], seed, stream, side)
-        values[side] = ball.scaled_to(noise, mask, ball.epsilon * scale)
+        values[side] = (
+            ball.project(sigma * noise, mask) if sigma > 0 else ball.scaled_to(noise, mask, ball.epsilon * scale)
+        )
     return Perturbation(values, masks)

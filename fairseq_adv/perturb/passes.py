@@ -147,10 +147,17 @@ class BatchPasses:
         return lambda delta: loss(self.inner(delta)) * self._gradient_scale
 
     def ascend(
-        self, loss: Callable[[Output], Tensor], start: Perturbation, ball: Ball, steps: int, step_size: float
+        self,
+        loss: Callable[[Output], Tensor],
+        start: Perturbation,
+        ball: Ball,
+        steps: int,
+        step_size: float,
+        normalised: bool = True,
     ) -> Tuple[Perturbation, Tensor]:
         """Maximise ``loss(output at x + δ)`` over δ; see :func:`projected_gradient_ascent` for what returns."""
-        return projected_gradient_ascent(self._objective(loss), start, ball, steps, step_size)
+        step_size = step_size if normalised else step_size / self._gradient_scale
+        return projected_gradient_ascent(self._objective(loss), start, ball, steps, step_size, normalised)
 
     def zero(self) -> Perturbation:
         """δ = 0 on every perturbed side."""

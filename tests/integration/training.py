@@ -42,15 +42,17 @@ VARIANTS: Dict[str, str] = {
 
 
 def registered_methods() -> List[str]:
-    """Every criterion of the package by the name that it is registered under."""
+    """Every criterion of the package for translation by the name that it is registered under."""
     import fairseq_adv
 
     fairseq_adv.register()
     from fairseq.criterions import CRITERION_REGISTRY
 
     from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
+    from fairseq_adv.criterions.heads.translation import TranslationHead
 
-    return sorted(name for name, cls in CRITERION_REGISTRY.items() if issubclass(cls, AdversarialCriterion))
+    ours = {name: cls for name, cls in CRITERION_REGISTRY.items() if issubclass(cls, AdversarialCriterion)}
+    return sorted(name for name, cls in ours.items() if cls.head_type is TranslationHead)
 
 
 METHODS = registered_methods()

@@ -14,7 +14,13 @@ from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor, nn
 
 from fairseq_adv.criterions.frame.batch import OuterLoss, TrainingBatch, bare_model
-from fairseq_adv.criterions.frame.config import SIDE_CHOICES, AdversarialConfig, check_adversarial, run_seed, take_seed
+from fairseq_adv.criterions.frame.config import (
+    AdversarialConfig,
+    check_adversarial,
+    perturbed_sides,
+    run_seed,
+    take_seed,
+)
 from fairseq_adv.criterions.frame.lifecycle import TrainingLifecycle, attach
 from fairseq_adv.criterions.frame.radius import RadiusSchedule
 from fairseq_adv.criterions.heads.head import Head, LossWeights
@@ -51,7 +57,7 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         self.seed = run_seed(cfg)
         self.cfg = cfg
         self.head = self.head_type(cfg, task)
-        self.sides = SIDE_CHOICES[str(cfg.adv_sides)]
+        self.sides = perturbed_sides(str(cfg.adv_sides), self.head)
         self.concat = str(cfg.adv_passes) == "concat"
         self.trains_perturbed = str(cfg.adv_objective) == "perturbed"
         if self.trains_perturbed:
@@ -140,6 +146,7 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
                 "them on the bare model; choose legacy_ddp or pytorch_ddp"
             )
         if self.strength() > 0:
+            self.head.check_model(bare_model(trainer.get_model()))
             self.hook(trainer.get_model())
 
     def forward(

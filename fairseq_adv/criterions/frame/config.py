@@ -1,19 +1,38 @@
 """Options that several criterions share, and their checks: one dataclass for each kind of method."""
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
+import logging
 import math
-from dataclasses import dataclass, field
-from typing import Any, Optional
+from dataclasses import dataclass, field, fields
+from typing import Any, Dict, Optional, Tuple
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import DictConfig, OmegaConf
 
+from fairseq_adv.criterions.heads.head import Head
 from fairseq_adv.losses import DIVERGENCES
 from fairseq_adv.methods.worst_case import Ascent
 from fairseq_adv.perturb import Ball
 from fairseq_adv.perturb.balls import LEVELS, NORMS
 from fairseq_adv.perturb.noise import DISTRIBUTIONS
 
+logger = logging.getLogger(__name__)
+
+# ARCH, appendix B.2; a preset gives an option its value where the option is at its default
+PRESETS: Dict[str, Dict[str, Any]] = {
+    "arch-b2": {
+        "adv_eps": 1.0,
+        "adv_norm": "linf",
+        "adv_level": "word",
+        "adv_init": "normal",
+        "adv_init_sigma": 1e-5,
+        "adv_gradient": "raw",
+        "adv_steps": 1,
+        "adv_step_size": 1e-4,
+        "cache_interval": math.inf,
+    }
+}
+GRADIENTS = ("normalised", "raw")
 OBJECTIVES = ("clean", "perturbed")
 SIDE_CHOICES = {"both": ("src", "tgt"), "src": ("src",), "tgt": ("tgt",)}
 
@@ -27,7 +46,8 @@ class AdversarialConfig(FairseqDataclass):
         metadata={"help": "weight of the regulariser beside the cross-entropy (0 means off: plain training)"},
     )
     adv_sides: ChoiceEnum(list(SIDE_CHOICES)) = field(  # type: ignore[valid-type]
-        default="both", metadata={"help": "word embeddings that are perturbed: source, target input, or both"}
+        default="both",
+        metadata={"help": "word embeddings that are perturbed: source, target input, or both (all that there are)"},
     )
     adv_divergence: ChoiceEnum(list(DIVERGENCES)) = field(  # type: ignore[valid-type]
         default="sym-kl",
@@ -96,6 +116,27 @@ class AscentConfig(AdversarialConfig):
     adv_init_scale: float = field(
         default=1.0, metadata={"help": "norm of the start of the ascent, as a share of --adv-eps"}
     )
+    adv_init_sigma: float = field(
+        default=0.0,
+        metadata={
+            "help": "size of each coordinate of the start (sigma of normal, half the width of uniform), in place of "
+            "--adv-init-scale (0 means off: the start has the norm of --adv-init-scale)"
+        },
+    )
+    adv_gradient: ChoiceEnum(list(GRADIENTS)) = field(  # type: ignore[valid-type]
+        default="normalised",
+        metadata={
+            "help": "normalised: a step has length --adv-step-size; raw: a step is --adv-step-size times the gradient "
+            "of the sentence's divergence (standard projected gradient ascent)"
+        },
+    )
+    adv_preset: ChoiceEnum(["none", *PRESETS]) = field(  # type: ignore[valid-type]
+        default="none",
+        metadata={
+            "help": "arch-b2: the settings for language understanding of ARCH's appendix B.2, wherever an option is at "
+            "its default (they change outputs by about 1e-6)"
+        },
+    )
 
 
 def require(condition: bool, option: str, rule: str, value: object) -> None:
@@ -120,6 +161,14 @@ def run_seed(cfg: AdversarialConfig) -> int:
     return cfg.adv_seed
 
 
+def perturbed_sides(choice: str, head: Head) -> Tuple[str, ...]:
+    """The sides of ``--adv-sides`` *choice*; raises ``ValueError`` for one that inputs of *head* do not have."""
+    sides = tuple(side for side in SIDE_CHOICES[choice] if side in head.sides)
+    if not sides:
+        raise ValueError(f"--adv-sides {choice}: the input of *_{head.suffix} has no such side; leave the option out")
+    return sides
+
+
 def check_adversarial(cfg: AdversarialConfig) -> None:
     """Refuse impossible values of :class:`AdversarialConfig` before any training."""
     require(0 <= cfg.adv_lambda < math.inf, "--adv-lambda", "finite and >= 0", cfg.adv_lambda)
@@ -136,12 +185,31 @@ def check_adversarial(cfg: AdversarialConfig) -> None:
         )
 
 
+def apply_preset(cfg: AscentConfig) -> None:
+    """Give the options that are at their defaults the values of ``--adv-preset``, in *cfg* itself."""
+    defaults = {f.name: f.default for f in fields(OmegaConf.get_type(cfg) or type(cfg))}
+    changes = {
+        name: value
+        for name, value in PRESETS.get(str(cfg.adv_preset), {}).items()
+        if name in defaults and str(getattr(cfg, name)) == str(defaults[name])
+    }
+    for name, value in changes.items():
+        setattr(cfg, name, value)
+    if changes:
+        words = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in changes.items())
+        logger.info("--adv-preset %s: %s", cfg.adv_preset, words)
+
+
 def check_ascent(cfg: AscentConfig) -> None:
-    """Refuse impossible values of :class:`AscentConfig` before any training."""
+    """Apply ``--adv-preset`` and refuse impossible values of :class:`AscentConfig` before any training."""
+    apply_preset(cfg)
     require(0 <= cfg.adv_eps < math.inf, "--adv-eps", "finite and >= 0", cfg.adv_eps)
     require(cfg.adv_steps >= 0, "--adv-steps", ">= 0", cfg.adv_steps)
     require(0 < cfg.adv_step_size < math.inf, "--adv-step-size", "finite and > 0", cfg.adv_step_size)
     require(0 < cfg.adv_init_scale <= 1, "--adv-init-scale", "in (0, 1]", cfg.adv_init_scale)
+    require(0 <= cfg.adv_init_sigma < math.inf, "--adv-init-sigma", "finite and >= 0", cfg.adv_init_sigma)
+    rule = "left out: the start has the size of --adv-init-sigma"
+    require(cfg.adv_init_sigma == 0 or cfg.adv_init_scale == 1, "--adv-init-scale", rule, cfg.adv_init_scale)
     if str(cfg.adv_init) == "zero" and cfg.adv_steps > 0:
         raise ValueError(
             "--adv-init zero: the divergence between equal outputs has no gradient, so the ascent would never "
@@ -157,5 +225,7 @@ def ascent_of(cfg: AscentConfig, factor: float = 1.0) -> Ascent:
         step_size=cfg.adv_step_size * factor,
         init=str(cfg.adv_init),
         init_scale=cfg.adv_init_scale,
+        init_sigma=cfg.adv_init_sigma * factor,
+        normalised=str(cfg.adv_gradient) == "normalised",
         seed=run_seed(cfg),
     )

@@ -10,9 +10,10 @@ from fairseq.criterions import register_criterion
 
 from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.heads.head import Head
+from fairseq_adv.criterions.heads.sentence import SentenceHead
 from fairseq_adv.criterions.heads.translation import TranslationHead
 
-HEADS: Tuple[Type[Head], ...] = (TranslationHead,)
+HEADS: Tuple[Type[Head], ...] = (TranslationHead, SentenceHead)
 
 Method = TypeVar("Method", bound=Type[AdversarialCriterion])
 

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Dict, List, NamedTuple, Optional, Tuple, Type
 
+import torch
 from fairseq.criterions import FairseqCriterion
 from torch import Tensor, nn
 
@@ -45,12 +46,13 @@ class Head(ABC):
     """One criterion's view of its task. Losses and divergences are sums over the rows that count.
 
     ``suffix`` ends the names of the criterions, ``options`` is the dataclass of fairseq's own criterion, and ``sides``
-    are the inputs with word embeddings that such a model has.
+    are the inputs with word embeddings that such a model has; ``own_task`` is the task of this package for it.
     """
 
     suffix: ClassVar[str]
     options: ClassVar[Type[Any]]
     sides: ClassVar[Tuple[str, ...]]
+    own_task: ClassVar[str]
     plain: FairseqCriterion  # fairseq's own criterion: plain training and evaluation
     has_directions: bool = True  # whether divergence(p, q) and divergence(q, p) differ
 
@@ -75,6 +77,10 @@ class Head(ABC):
     @abstractmethod
     def doubled(self, sample: Dict[str, Any]) -> Dict[str, Any]:
         """The batch twice over, row for row: as much of it as :meth:`forward` reads."""
+
+    @abstractmethod
+    def check_model(self, model: nn.Module) -> None:
+        """Raise ``ValueError`` for a model that has no such output, or whose loss has parts unknown to the head."""
 
     # ---- the output ---------------------------------------------------------------------------------------
 
@@ -127,6 +133,11 @@ class Head(ABC):
     @abstractmethod
     def reduce_metrics(cls, logging_outputs: List[Dict[str, Any]]) -> None:
         """As fairseq's own criterion."""
+
+
+def doubled_input(sample: Dict[str, Any]) -> Dict[str, Any]:
+    """All tensors of the model's input twice over, row for row."""
+    return {key: torch.cat([value, value]) for key, value in sample["net_input"].items() if torch.is_tensor(value)}
 
 
 def _value(part: Optional[Tensor]) -> Optional[Tensor]:

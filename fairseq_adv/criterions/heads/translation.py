@@ -13,7 +13,7 @@ from fairseq.criterions.label_smoothed_cross_entropy import (
 )
 from torch import Tensor, nn
 
-from fairseq_adv.criterions.heads.head import Head, Targets
+from fairseq_adv.criterions.heads.head import Head, Targets, doubled_input
 from fairseq_adv.losses import masked_divergence
 
 TOKENS = {"src": "src_tokens", "tgt": "prev_output_tokens"}
@@ -25,6 +25,7 @@ class TranslationHead(Head):
     suffix = "label_smoothed"
     options = LabelSmoothedCrossEntropyCriterionConfig
     sides = ("src", "tgt")
+    own_task = "adversarial_translation"
 
     def __init__(self, cfg: Any, task: Any) -> None:
         self.plain = LabelSmoothedCrossEntropyCriterion(
@@ -44,6 +45,9 @@ class TranslationHead(Head):
 
     def doubled(self, sample: Dict[str, Any]) -> Dict[str, Any]:
         return {"net_input": doubled_input(sample), "target": torch.cat([sample["target"], sample["target"]])}
+
+    def check_model(self, model: nn.Module) -> None:
+        """Every model of a translation task will do."""
 
     def targets(self, sample: Dict[str, Any]) -> Targets:
         values = sample["target"][:, self.plain.ignore_prefix_size :].reshape(-1)  # N, padding included
@@ -80,8 +84,3 @@ class TranslationHead(Head):
     @classmethod
     def reduce_metrics(cls, logging_outputs: List[Dict[str, Any]]) -> None:
         LabelSmoothedCrossEntropyCriterion.reduce_metrics(logging_outputs)
-
-
-def doubled_input(sample: Dict[str, Any]) -> Dict[str, Any]:
-    """All tensors of the model's input twice over, row for row."""
-    return {key: torch.cat([value, value]) for key, value in sample["net_input"].items() if torch.is_tensor(value)}

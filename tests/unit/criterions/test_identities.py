@@ -7,10 +7,15 @@ import torch
 from fairseq.criterions import CRITERION_REGISTRY
 
 from fairseq_adv.criterions.frame.adversarial import LOG_KEYS, AdversarialCriterion
+from fairseq_adv.criterions.heads.translation import TranslationHead
 from tests.unit.criterions.updates import make_criterion, plain_criterion, run_update, same_bits
 from tests.unit.toy_models import toy_batch, toy_model
 
-METHODS = sorted(name for name, cls in CRITERION_REGISTRY.items() if issubclass(cls, AdversarialCriterion))
+METHODS = sorted(
+    name
+    for name, cls in CRITERION_REGISTRY.items()
+    if issubclass(cls, AdversarialCriterion) and cls.head_type is TranslationHead
+)
 MODELS = ["transformer", "transformer_shared", "lstm"]
 SHARED = {"adv_outer_masks": "shared"}
 # Nothing to add although the method's passes run; fresh masks alone would already regularise.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import fairseq_adv.criterions  # noqa: F401
 from fairseq_adv.perturb import sample_noise
 from tests.unit.criterions.reference import TOKENS, Columns, in_columns
+from tests.unit.sentence_models import sentence_task
 from tests.unit.toy_models import toy_task
 
 SEED = 3
@@ -23,10 +24,10 @@ def make_criterion(name: str, task: Any = None, **options: Any) -> Any:
     """The criterion that is registered as *name*; options not named have their defaults."""
     from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
 
-    cfg = CRITERION_DATACLASS_REGISTRY[name](
-        **{"label_smoothing": 0.1, "sentence_avg": False, "adv_seed": SEED, **options}
-    )
-    return CRITERION_REGISTRY[name](cfg, task or toy_task())
+    translates = name.endswith("_label_smoothed")
+    own = {"label_smoothing": 0.1, "sentence_avg": False} if translates else {}
+    cfg = CRITERION_DATACLASS_REGISTRY[name](**{"adv_seed": SEED, **own, **options})
+    return CRITERION_REGISTRY[name](cfg, task or (toy_task() if translates else sentence_task()))
 
 
 def plain_criterion(task: Any = None) -> LabelSmoothedCrossEntropyCriterion:
