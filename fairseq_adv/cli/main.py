@@ -25,6 +25,7 @@ COMMANDS = (
     "cache",
     "study large-batch",
     "report",
+    "probe",
 )
 
 

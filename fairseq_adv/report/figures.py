@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from fairseq_adv.report.runs import Run, epoch_costs
-from fairseq_adv.report.style import draw_curves, legend_below, method_colors, smooth
+from fairseq_adv.report.style import draw_curves, legend_below, method_colors, smooth, subplots
 
 Curve = Tuple[str, List[float], List[float]]
 
@@ -20,13 +20,6 @@ class FigureSpec:
     title: str
     caption: str
     draw: Callable[[Sequence[Run]], Optional[Any]]
-
-
-def _subplots(count: int, width: float = 4.6, height: float = 3.3) -> Tuple[Any, List[Any]]:
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, count, figsize=(width * count, height), squeeze=False)
-    return figure, list(axes[0])
 
 
 def _curves(runs: Sequence[Run], stream: str, name: str, x: str) -> List[Curve]:
@@ -50,7 +43,7 @@ def _panels(runs: Sequence[Run], x: str, panels: Sequence[Tuple[str, str, str, s
     drawn = [(panel, curves) for panel, curves in drawn if any(xs for _, xs, _ in curves)]
     if not drawn:
         return None
-    figure, all_axes = _subplots(len(drawn))
+    figure, all_axes = subplots(len(drawn))
     labels = {"minutes": "wall time (minutes)", "epoch": "epoch", "update": "update"}
     for axes, ((_, _, title, unit), curves) in zip(all_axes, drawn):
         draw_curves(axes, curves, runs)
@@ -98,7 +91,7 @@ def gradient_norm(runs: Sequence[Run]) -> Optional[Any]:
     curves = [curve for curve in _curves(runs, "updates", "gnorm", "update") if len(curve[1]) > 2]
     if not curves:
         return None
-    figure, (norm, deviation) = _subplots(2, width=5.6)
+    figure, (norm, deviation) = subplots(2, width=5.6)
     colors = method_colors(runs)
     deviations = []
     means = []
@@ -142,7 +135,7 @@ def epoch_cost(runs: Sequence[Run]) -> Optional[Any]:
     costs = [(run, epochs) for run, epochs in costs if epochs]
     if not costs:
         return None
-    figure, (course, bars) = _subplots(2, width=5.6)
+    figure, (course, bars) = subplots(2, width=5.6)
     colors = method_colors(runs)
     groups: Dict[Tuple[str, Optional[bool]], List[float]] = {}
     for run, epochs in costs:
@@ -200,7 +193,7 @@ def parameter_study(runs: Sequence[Run]) -> Optional[Any]:
             panels.append((label, varied))
     if not panels:
         return None
-    figure, all_axes = _subplots(len(panels), width=4.0)
+    figure, all_axes = subplots(len(panels), width=4.0)
     colors = method_colors(runs)
     for axes, (label, varied) in zip(all_axes, panels):
         for method, found in varied.items():

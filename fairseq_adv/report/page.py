@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
 from fairseq_adv.report.figures import FIGURES, FigureSpec
+from fairseq_adv.report.probe_figures import PROBE_FIGURES
+from fairseq_adv.report.probe_table import probe_rows, rows_as_grid, rows_as_markdown
 from fairseq_adv.report.runs import Run
 from fairseq_adv.report.style import RC
 from fairseq_adv.report.table import Row, result_rows, text_grid, to_json, to_latex, to_markdown
@@ -48,7 +50,7 @@ def render_figures(runs: Sequence[Run]) -> List[Tuple[FigureSpec, bytes]]:
     except ImportError as error:
         raise ImportError("a report needs matplotlib: pip install 'fairseq-adv[report]'") from error
     images = []
-    for spec in FIGURES:
+    for spec in (*FIGURES, *PROBE_FIGURES):
         with pyplot.rc_context(RC):
             figure = spec.draw(runs)
             if figure is None:
@@ -62,7 +64,10 @@ def render_figures(runs: Sequence[Run]) -> List[Tuple[FigureSpec, bytes]]:
 
 def html_page(title: str, runs: Sequence[Run], rows: Sequence[Row], images: Sequence[Tuple[FigureSpec, bytes]]) -> str:
     """The page; images are embedded, nothing is loaded from anywhere."""
-    sections = [f"<section><h2>Results</h2>{_html_table(rows)}{_signatures(runs)}</section>"]
+    sections = [f"<section><h2>Results</h2>{_html_table(text_grid(rows))}{_signatures(runs)}</section>"]
+    probed = probe_rows(runs)
+    if probed:
+        sections.append(f"<section><h2>Robustness and geometry</h2>{_html_table(rows_as_grid(probed))}</section>")
     for spec, png in images:
         source = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
         sections.append(
@@ -80,8 +85,8 @@ def html_page(title: str, runs: Sequence[Run], rows: Sequence[Row], images: Sequ
     )
 
 
-def _html_table(rows: Sequence[Row]) -> str:
-    head, *body = text_grid(rows)
+def _html_table(grid: Sequence[Sequence[str]]) -> str:
+    head, *body = grid
     heading = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     lines = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in body)
     return f"<div class=scroll><table><thead><tr>{heading}</tr></thead><tbody>{lines}</tbody></table></div>"
@@ -131,6 +136,7 @@ def write_report(runs: Sequence[Run], output: Path, title: str = "Training repor
         "table.md": to_markdown(rows).encode("utf-8"),
         "table.tex": to_latex(rows).encode("utf-8"),
         "results.json": (json.dumps(to_json(rows), indent=2) + "\n").encode("utf-8"),
+        **({"probe.md": rows_as_markdown(probe_rows(runs)).encode("utf-8")} if probe_rows(runs) else {}),
         **{f"{spec.name}.png": png for spec, png in images},
     }
     output.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -17,13 +17,17 @@ LOGS = ("train.log", "hydra_train.log")  # the scripts' fairseq-train, fairseq-h
 
 @dataclass(frozen=True)
 class Run:
-    """One training: ``score`` is what ``scripts/score_bleu.py`` wrote, empty when the run was not scored."""
+    """One training: ``score`` is what ``scripts/score_bleu.py`` wrote, ``probe`` what ``fairseq-adv probe`` did.
+
+    Both are empty where that was not done.
+    """
 
     method: str
     seed: int
     folder: Path
     log: TrainingLog
     score: Dict[str, Any]
+    probe: Dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -73,7 +77,8 @@ def load_run(argument: str) -> Run:
     criterion = str(log.options.get("criterion", {}).get("_name", path.parent.name))
     method = name or told.get("method") or method_of(criterion)
     seed = told.get("seed", log.options.get("common", {}).get("seed", 1))
-    return Run(str(method), int(seed), path.parent, log, _read_json(path.parent / "score.json"))
+    score, probe = (_read_json(path.parent / name) for name in ("score.json", "probe.json"))
+    return Run(str(method), int(seed), path.parent, log, score, probe)
 
 
 def _name_and_folder(argument: str) -> Tuple[str, Path]:

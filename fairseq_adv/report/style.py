@@ -36,6 +36,14 @@ RC: Dict[Any, Any] = {
 }
 
 
+def subplots(count: int, width: float = 4.6, height: float = 3.3) -> Tuple[Any, List[Any]]:
+    """A figure with *count* panels side by side; sizes of one panel in inches."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, count, figsize=(width * count, height), squeeze=False)
+    return figure, list(axes[0])
+
+
 def method_colors(runs: Sequence[Run]) -> Dict[str, str]:
     """method -> colour, by order of appearance; past the palette colours come again, see :func:`method_dashes`."""
     return {method: style[0] for method, style in _styles(runs).items()}

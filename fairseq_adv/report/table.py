@@ -68,11 +68,11 @@ def result_rows(runs: Sequence[Run]) -> List[Row]:
     methods = list(dict.fromkeys(run.method for run in runs))
     baseline = baseline_of(methods)
     methods.sort(key=lambda method: method != baseline)
-    times = {method: _cell([r.seconds_per_epoch for r in runs if r.method == method]).mean for method in methods}
+    times = {method: cell([r.seconds_per_epoch for r in runs if r.method == method]).mean for method in methods}
     rows = []
     for method in methods:
         mine = [run for run in runs if run.method == method]
-        cells = {column.key: _cell([column.value(run) for run in mine]) for column in COLUMNS}
+        cells = {column.key: cell([column.value(run) for run in mine]) for column in COLUMNS}
         rows.append(Row(method, sorted(run.seed for run in mine), cells, times[method] / times[baseline]))
     return rows
 
@@ -81,7 +81,8 @@ def baseline_of(methods: Sequence[str]) -> str:
     return "plain" if "plain" in methods else methods[0]
 
 
-def _cell(values: Sequence[float]) -> Cell:
+def cell(values: Sequence[float]) -> Cell:
+    """Mean and deviation of the finite *values*."""
     known = [value for value in values if math.isfinite(value)]
     if not known:
         return Cell(math.nan, math.nan)

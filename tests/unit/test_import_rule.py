@@ -26,11 +26,13 @@ MAY_IMPORT: Dict[str, Set[str]] = {
         "corpora",
         "scoring",
         "experiments",
+        "probe",
         "cache",
         "neighbors",
         "perturb",
         "losses",
     },
+    "probe": {"perturb"},
     "tasks": {"criterions", "data", "cache", "neighbors"},
     "criterions": {"methods", "perturb", "losses"},
     "methods": {"perturb"},
@@ -48,7 +50,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "__init__": {"compat", "criterions", "optim", "tasks"},  # registers all
     "version": set(),
 }
-USE_FAIRSEQ = {"cli", "tasks", "criterions", "data", "optim", "compat"}  # these name fairseq and may repair it
+USE_FAIRSEQ = {"cli", "probe", "tasks", "criterions", "data", "optim", "compat"}  # these name fairseq and may repair it
 
 # part -> third-party libraries that its modules may import at their top
 AT_THE_TOP: Dict[str, Set[str]] = {
@@ -62,6 +64,7 @@ AT_THE_TOP: Dict[str, Set[str]] = {
     "corpora": {"tqdm"},
     "scoring": {"torch", "tqdm"},
     "experiments": set(),
+    "probe": {"torch", "fairseq", "tqdm"},
     "cache": {"torch", "numpy", "safetensors", "tqdm"},
     "neighbors": {"torch", "numpy", "safetensors", "tqdm"},
     "perturb": {"torch"},
@@ -73,6 +76,7 @@ AT_THE_TOP: Dict[str, Set[str]] = {
 # part -> what it may import inside functions beside the above
 IN_FUNCTIONS: Dict[str, Set[str]] = {
     "cli": {"torch", "fairseq", "omegaconf", "matplotlib", "sacrebleu"},
+    "probe": {"sacrebleu", "sentencepiece", "subword_nmt"},
     "report": {"numpy", "matplotlib"},
     "corpora": {"sacremoses", "sentencepiece", "subword_nmt"},
     "scoring": {"fairseq", "sacrebleu", "sacremoses"},
