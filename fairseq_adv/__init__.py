@@ -25,6 +25,7 @@ def register() -> None:
     compat.apply()
 
     import fairseq_adv.criterions
+    import fairseq_adv.models
     import fairseq_adv.optim
     import fairseq_adv.tasks  # noqa: F401
 

@@ -22,6 +22,7 @@ COMMANDS = (
     "doctor",
     "options",
     "neighbors",
+    "convert-bert",
     "cache",
     "study large-batch",
     "report",

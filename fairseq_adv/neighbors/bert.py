@@ -6,14 +6,12 @@ Only its tokenizer and one matrix are read: no model is built, so no code of it 
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, List, Sequence
 
 import numpy as np
-import torch
-from safetensors import safe_open
 from torch import Tensor
+
+from fairseq_adv.neighbors.model_files import parameter_files, read_parameter
 
 # how architectures end the name of their input embedding; the first that is found counts
 _PARAMETERS = (
@@ -25,7 +23,6 @@ _PARAMETERS = (
     "wte.weight",  # GPT-2
     "embeddings.weight",  # XLM, FlauBERT
 )
-_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class BertWords:
@@ -81,52 +78,9 @@ def _read(name: str, load: Callable[[], Any]) -> Any:
 
 def _embedding_matrix(name: str) -> Tensor:
     """The input embeddings (``V x D``) out of the files of model *name*."""
-    files = _parameter_files(name)
+    files = parameter_files(name, _PARAMETERS)
     for ending in _PARAMETERS:
         for parameter, path in files.items():
             if parameter == ending or parameter.endswith(f".{ending}"):
-                return _parameter(path, parameter)
+                return read_parameter(path, parameter)
     raise ValueError(f"no parameter of it is called {', '.join(_PARAMETERS)}")
-
-
-def _parameter_files(name: str) -> Dict[str, Path]:
-    """Parameter -> the file that holds it, for a model in one file or in several with an index."""
-    for file in _FILES:
-        path = _find(name, file)
-        if path is not None:
-            return dict.fromkeys(_parameters(path), path)
-        index = _find(name, f"{file}.index.json")
-        if index is not None:
-            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            wanted = {p: shard for p, shard in shards.items() if p.endswith(_PARAMETERS)}
-            return {p: _find(name, shard) or Path(shard) for p, shard in wanted.items()}
-    raise FileNotFoundError(f"it has neither {' nor '.join(_FILES)}")
-
-
-def _find(name: str, file: str) -> Any:
-    """Path of *file* of model *name*, fetched from the hub if need be, or None."""
-    from transformers.utils import cached_file
-
-    try:
-        path = cached_file(name, file)
-    except OSError:
-        return None
-    return None if path is None else Path(path)
-
-
-def _parameters(path: Path) -> List[str]:
-    if path.suffix == ".safetensors":
-        with safe_open(str(path), framework="pt") as file:
-            return list(file.keys())
-    return list(_load_bin(path))
-
-
-def _parameter(path: Path, name: str) -> Tensor:
-    if path.suffix == ".safetensors":
-        with safe_open(str(path), framework="pt") as file:
-            return file.get_tensor(name)
-    return _load_bin(path)[name].clone()
-
-
-def _load_bin(path: Path) -> Dict[str, Tensor]:
-    return torch.load(path, map_location="cpu", weights_only=True)

@@ -26,6 +26,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
         "corpora",
         "scoring",
         "experiments",
+        "encoders",
         "probe",
         "cache",
         "neighbors",
@@ -38,6 +39,8 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "methods": {"perturb"},
     "data": {"cache", "neighbors"},
     "optim": set(),
+    "models": set(),
+    "encoders": {"neighbors"},
     "experiments": {"corpora", "scoring", "report"},
     "scoring": {"compat"},  # whose list of plain types torch's safe loader needs
     "corpora": set(),
@@ -47,10 +50,19 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "perturb": set(),
     "losses": set(),
     "compat": set(),
-    "__init__": {"compat", "criterions", "optim", "tasks"},  # registers all
+    "__init__": {"compat", "criterions", "models", "optim", "tasks"},  # registers all
     "version": set(),
 }
-USE_FAIRSEQ = {"cli", "probe", "tasks", "criterions", "data", "optim", "compat"}  # these name fairseq and may repair it
+USE_FAIRSEQ = {
+    "cli",
+    "probe",
+    "tasks",
+    "criterions",
+    "data",
+    "optim",
+    "models",
+    "compat",
+}  # these name fairseq and may repair it
 
 # part -> third-party libraries that its modules may import at their top
 AT_THE_TOP: Dict[str, Set[str]] = {
@@ -60,6 +72,8 @@ AT_THE_TOP: Dict[str, Set[str]] = {
     "methods": {"torch"},
     "data": {"torch", "numpy", "fairseq", "omegaconf", "tqdm"},
     "optim": {"torch", "numpy", "fairseq", "omegaconf"},
+    "models": {"torch", "fairseq"},
+    "encoders": {"torch"},
     "report": set(),
     "corpora": {"tqdm"},
     "scoring": {"torch", "tqdm"},
@@ -81,6 +95,7 @@ IN_FUNCTIONS: Dict[str, Set[str]] = {
     "corpora": {"sacremoses", "sentencepiece", "subword_nmt"},
     "scoring": {"fairseq", "sacrebleu", "sacremoses"},
     "experiments": {"matplotlib"},
+    "encoders": {"transformers", "fairseq"},
     "cache": {"faiss", "transformers"},
     "neighbors": {"faiss", "transformers", "sacremoses"},
     "compat": {"fairseq", "omegaconf"},
