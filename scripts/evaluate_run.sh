@@ -12,6 +12,7 @@
 #   --pair en-de             source-target, where it is not what the files of DATA say
 #   --remove-bpe KIND        how pieces are joined (sentencepiece)
 #   --tokenized              DATA are Moses tokens: BLEU on them, and on the text that they make
+#   --sacrebleu-tokenize T   tokeniser of sacreBLEU's BLEU, where the one for the language is not wanted
 #   --lowercase              DATA are in lower case: case does not count
 #
 # Writes RUN/generate-test.out (and -valid.out to choose the length penalty) and RUN/score.json.
@@ -32,6 +33,7 @@ while [ $# -gt 0 ]; do
     --pair) pair=${2:?--pair needs source-target}; shift 2 ;;
     --remove-bpe) remove_bpe=${2:?--remove-bpe needs a kind}; shift 2 ;;
     --tokenized) score+=(--detokenize --tokens generated); shift ;;
+    --sacrebleu-tokenize) score+=(--sacrebleu-tokenize "${2:?--sacrebleu-tokenize needs a name}"); shift 2 ;;
     --lowercase) score+=(--lowercase); shift ;;
     --) shift; break ;;
     *) fail "unknown option $1 (options of fairseq-generate go after --)" ;;

@@ -107,9 +107,10 @@ prepare_text() {
 pieces() {
   python -c '
 import sys, sentencepiece
+from fairseq_adv.corpora.lines import stream_lines
 model = sentencepiece.SentencePieceProcessor(model_file=sys.argv[1])
-for line in sys.stdin:
-    print(*model.encode(line.rstrip("\n"), out_type=str))' "$1"
+for line in stream_lines(sys.stdin):
+    print(*model.encode(line, out_type=str))' "$1"
 }
 
 binarise() {

@@ -23,6 +23,7 @@
 #   --epochs N                 the budget of a training
 #   --batch-tokens N           target tokens of an update, such as 64k
 #   --beam N   --lenpen N      of the search; --lenpen tuned: chosen on the validation set
+#   --sacrebleu-tokenize T     tokeniser of sacreBLEU's BLEU, where the one for the language is not wanted
 #   --average N                score the mean of the last N epochs' checkpoints; 0: the best checkpoint
 #   --name NAME                what train calls the run, and evaluate then takes for METHOD
 #   --normalize                Moses's normalisation of punctuation before tokenisation
@@ -52,7 +53,7 @@ train_options=()       # architecture, optimizer, regularisation
 
 # ---- options ----
 mirror='' work=work bpe=sentencepiece embeddings=hf:bert-base-multilingual-cased methods=plain,arch
-reverse='' normalize='' run_name='' workers=$(nproc 2>/dev/null || echo 1)
+reverse='' normalize='' run_name='' tokenizer='' workers=$(nproc 2>/dev/null || echo 1)
 more=() words=()
 
 name=$(basename "$0")
@@ -72,7 +73,7 @@ parse() {
       -h | --help) usage; exit 0 ;;
       --) shift; more=("$@"); break ;;
       --mirror | --work-dir | --bpe | --vocabulary | --embeddings | --methods | --epochs | --batch-tokens | --beam \
-        | --lenpen | --average | --name | --workers) [ $# -gt 1 ] || stop "$1 needs a value" ;;
+        | --lenpen | --average | --name | --workers | --sacrebleu-tokenize) [ $# -gt 1 ] || stop "$1 needs a value" ;;
       -*) stop "unknown option $1 (--help lists them; options of fairseq-train go after --)" ;;
       *) words+=("$1"); shift; continue ;;
     esac
@@ -89,6 +90,7 @@ parse() {
       --lenpen) lenpen=$2 ;;
       --average) average=$2 ;;
       --name) run_name=$2 ;;
+      --sacrebleu-tokenize) tokenizer=$2 ;;
       --workers) workers=$2 ;;
     esac
     shift 2
@@ -257,6 +259,7 @@ score() {
   local run=$1 options=(--beam "$beam" --pair "$source-$target" --remove-bpe "${bpe//-/_}" --tokenized)
   [ -f "$run/done" ] || stop "$run is not trained to its end: run the step train first"
   if [ -n "$lowercase" ]; then options+=(--lowercase); fi
+  if [ -n "$tokenizer" ]; then options+=(--sacrebleu-tokenize "$tokenizer"); fi
   if [ "$lenpen" != tuned ]; then options+=(--lenpen "$lenpen"); fi
   if [ "$average" -gt 0 ]; then
     if [ ! -f "$run/checkpoints/average.pt" ] || [ "$run/done" -nt "$run/checkpoints/average.pt" ]; then

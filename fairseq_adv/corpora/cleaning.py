@@ -18,6 +18,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Callable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
+from fairseq_adv.corpora.lines import read_pairs
 from fairseq_adv.corpora.whole_folder import whole_folder
 
 Pair = Tuple[str, str]
@@ -37,21 +38,6 @@ def keeps(tokens: Pair, limits: Limits) -> bool:
     return max(one, other) <= limits.ratio * min(one, other)
 
 
-def read_pairs(stem: Path, languages: Sequence[str]) -> Iterator[Pair]:
-    """The pairs of ``STEM.LANG``; ``ValueError`` if one side is longer."""
-    with ExitStack() as stack:
-        one, other = (
-            stack.enter_context(Path(f"{stem}.{lang}").open(encoding="utf-8", newline="\n")) for lang in languages
-        )
-        for line in one:
-            match = other.readline()
-            if not match:
-                raise ValueError(f"{stem}.{languages[1]} has fewer lines than {stem}.{languages[0]}")
-            yield line.rstrip("\n"), match.rstrip("\n")
-        if other.readline():
-            raise ValueError(f"{stem}.{languages[0]} has fewer lines than {stem}.{languages[1]}")
-
-
 def pair_writer(stem: Path, languages: Sequence[str], stack: ExitStack) -> Callable[[Pair], None]:
     """A function that adds a pair to ``STEM.LANG``, which *stack* closes."""
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -68,10 +54,11 @@ def pair_writer(stem: Path, languages: Sequence[str], stack: ExitStack) -> Calla
 
 def both_forms(args: argparse.Namespace, name: str) -> Iterator[Tuple[Pair, Pair]]:
     """(tokenised pair, plain pair) of the set *name*, line by line; ``ValueError`` if the folders differ in length."""
-    tokenized = read_pairs(args.folder / name, args.languages)
-    for tokens, plain in zip_longest(tokenized, read_pairs(args.plain / name, args.languages)):
+    both = [[folder / f"{name}.{language}" for language in args.languages] for folder in (args.folder, args.plain)]
+    for tokens, plain in zip_longest(*(read_pairs(*paths) for paths in both)):
         if tokens is None or plain is None:
-            raise ValueError(f"{args.folder / name} and {args.plain / name} differ in length")
+            longer, shorter = (args.plain, args.folder) if tokens is None else (args.folder, args.plain)
+            raise ValueError(f"{longer / name} is longer than {shorter / name}: are they the same lines?")
         yield tokens, plain
 
 

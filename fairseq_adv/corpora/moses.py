@@ -21,6 +21,7 @@ from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Seq
 
 from tqdm import tqdm
 
+from fairseq_adv.corpora.lines import read_lines
 from fairseq_adv.corpora.whole_folder import whole_folder
 
 CHUNK = 4000  # lines that a process takes at a time
@@ -61,7 +62,7 @@ def treat_lines(lines: List[str], treatment: Treatment) -> List[str]:
 
 def chunks(lines: Iterable[str]) -> Iterator[List[str]]:
     lines = iter(lines)
-    while chunk := [line.rstrip("\n") for line in islice(lines, CHUNK)]:
+    while chunk := list(islice(lines, CHUNK)):
         yield chunk
 
 
@@ -69,8 +70,8 @@ def treat_file(source: Path, target: Path, treatment: Treatment, workers: int) -
     """Write *target*, line by line what became of *source*."""
     treat = bind(treat_lines, treatment=treatment)
     bar = tqdm(unit=" lines", desc=source.name, disable=None)
-    with bar, source.open(encoding="utf-8", newline="\n") as lines, target.open("w", encoding="utf-8") as out:
-        for treated in in_processes(treat, chunks(lines), workers):
+    with bar, target.open("w", encoding="utf-8", newline="\n") as out:
+        for treated in in_processes(treat, chunks(read_lines(source)), workers):
             out.writelines(line + "\n" for line in treated)
             bar.update(len(treated))
 

@@ -25,6 +25,7 @@ import sys
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, Optional, Sequence
 
+from fairseq_adv.corpora.lines import read_lines, require_same_length
 from fairseq_adv.corpora.whole_folder import whole_folder
 
 METADATA = re.compile(
@@ -38,12 +39,6 @@ SEGMENT = re.compile(r"<seg\b[^>]*>(.*?)</seg>", re.DOTALL | re.IGNORECASE)
 def one_line(text: str) -> str:
     """Entities as characters, and blanks for all white space, line separators of Unicode included."""
     return " ".join(html.unescape(text).split())
-
-
-def read_lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        for line in lines:
-            yield line.rstrip("\n")
 
 
 def tagged_sentences(lines: Iterable[str]) -> Iterator[str]:
@@ -101,9 +96,7 @@ def write_set(folder: Path, patterns: Sequence[str], languages: Sequence[str], s
                 for sentence in sentences(find(folder, pattern, language), apostrophes):
                     output.write(sentence + "\n")
                     counts[language] += 1
-        if len(set(counts.values())) > 1:
-            told = ", ".join(f"{count} in {language}" for language, count in counts.items())
-            raise ValueError(f"{folder / pattern} is not parallel: {told} sentences; is a file cut off?")
+        require_same_length({str(folder / pattern.replace("{lang}", lang)): n for lang, n in counts.items()})
         total += counts[languages[0]]
     return total
 

@@ -17,6 +17,7 @@ from typing import Callable, Optional, Sequence
 
 from tqdm import tqdm
 
+from fairseq_adv.corpora.lines import read_lines
 from fairseq_adv.corpora.whole_folder import whole_folder
 
 KINDS = ("sentencepiece", "subword-nmt")
@@ -30,7 +31,7 @@ def learn_sentencepiece(training: Sequence[Path], output: Path, vocabulary: int)
 
     # no normalisation: what is scored must be the tokens that the references have
     sentencepiece.SentencePieceTrainer.train(
-        input=[str(path) for path in training],
+        sentence_iterator=chain.from_iterable(map(read_lines, training)),
         model_prefix=str(output / "sentencepiece"),
         vocab_size=vocabulary,
         model_type="bpe",
@@ -52,13 +53,8 @@ def learn_subword_nmt(training: Sequence[Path], output: Path, vocabulary: int) -
     except ImportError as error:
         raise ValueError("--kind subword-nmt needs subword-nmt: pip install subword-nmt") from error
     codes = output / "codes"
-    files = [path.open(encoding="utf-8", newline="\n") for path in training]
-    try:
-        with codes.open("w", encoding="utf-8") as out:
-            learn_bpe(chain.from_iterable(files), out, vocabulary)
-    finally:
-        for file in files:
-            file.close()
+    with codes.open("w", encoding="utf-8") as out:
+        learn_bpe((f"{line}\n" for path in training for line in read_lines(path)), out, vocabulary)
     with codes.open(encoding="utf-8") as lines:
         bpe = BPE(lines)
     return lambda line: bpe.process_line(line)
@@ -68,9 +64,9 @@ LEARN = {"sentencepiece": learn_sentencepiece, "subword-nmt": learn_subword_nmt}
 
 
 def encode_file(source: Path, target: Path, encode: Encoder) -> None:
-    with source.open(encoding="utf-8", newline="\n") as lines, target.open("w", encoding="utf-8", newline="\n") as out:
-        for line in tqdm(lines, unit=" lines", desc=source.name, disable=None):
-            out.write(encode(line.rstrip("\n")) + "\n")
+    with target.open("w", encoding="utf-8", newline="\n") as out:
+        for line in tqdm(read_lines(source), unit=" lines", desc=source.name, disable=None):
+            out.write(encode(line) + "\n")
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:

@@ -20,6 +20,7 @@ from fairseq_adv.probe.noisy_text import changed_share, noisy_text
 from fairseq_adv.probe.sentences import SentenceSet, Subwords, load_subwords, subword_model
 from fairseq_adv.probe.settings import ProbeSettings
 from fairseq_adv.probe.trained_model import SIDES, TrainedModel, all_on_device, target_tokens
+from fairseq_adv.scoring.languages import bleu_metric, tokenizer_for
 
 Record = Dict[str, Any]
 Perturb = Callable[[Dict[str, Any], Sequence[str]], Perturbation]
@@ -80,9 +81,7 @@ class Robustness:
         return record
 
     def _bleu(self, hypotheses: Sequence[torch.Tensor]) -> float:
-        from sacrebleu.metrics import BLEU
-
-        metric = BLEU(lowercase=self.settings.lowercase)
+        metric = bleu_metric(tokenizer_for(self.model.task.cfg.target_lang), self.settings.lowercase)
         target = subwords_of_target(self.model, self.subwords)
         return metric.corpus_score([target.text(tokens) for tokens in hypotheses], [self.references]).score
 

@@ -10,6 +10,8 @@
 - **Tokenised data.** If what was binarised are Moses tokens, ``--detokenize`` makes plain text of the hypotheses, and
   ``--tokens generated`` takes them as they are for the tokenised BLEU. ``--lowercase`` is for a set-up that
   lower-cases: BLEU and chrF then ignore case, and their signatures say so.
+- **Languages without blanks.** BLEU's tokeniser goes by the language (``--lang``, by default the ending of ``--ref``):
+  zh, ja-mecab and ko-mecab for Chinese, Japanese and Korean, characters for Thai and others; the signature names it.
 - **Every sentence counts.** ``fairseq-generate`` drops sentences that are too long, and, without
   ``--required-batch-size-multiple 1``, its last batch. A missing sentence is an error here.
 - **Length penalty.** ``--tune valid.out --tune-ref raw/valid.de`` picks the penalty of the highest BLEU on
@@ -26,6 +28,9 @@ import os
 import sys
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
+
+from fairseq_adv.corpora.lines import all_lines, joined
+from fairseq_adv.scoring.languages import BY_LANGUAGE, DEFAULT, bleu_metric, tokenizer_for
 
 LENPENS = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
 
@@ -84,26 +89,34 @@ def read_references(generation: Generation, path: Optional[Path], source: Path) 
     if path is None:
         lines = [generation.references[key] for key in sorted(generation.references)]
     else:
-        lines = path.read_text(encoding="utf-8").split("\n")
-        lines = lines[:-1] if lines[-1] == "" else lines
+        lines = all_lines(path)
     expected = range(len(lines)) if path else sorted(generation.references)
     missing = [key for key in expected if key not in generation.nbest]
     if missing or len(lines) != len(generation.nbest):
         raise ValueError(
             f"{source} has translations of {len(generation.nbest)} sentences, but {path or 'its T lines'} "
-            f"has {len(lines)} references (first missing ids: {missing[:5]}): run fairseq-generate with "
-            "--required-batch-size-multiple 1, without --skip-invalid-size-inputs-valid-test, on the same set"
+            f"has {len(lines)} references: {_which_is_longer(len(lines), len(generation.nbest), missing)}"
         )
     return lines
 
 
+def _which_is_longer(references: int, hypotheses: int, missing: List[int]) -> str:
+    if hypotheses > references:
+        return f"the translations are longer, by {hypotheses - references}; are these the references of the same set?"
+    longer = f"the references are longer, by {references - hypotheses}; " if references > hypotheses else ""
+    return (
+        f"{longer}the first missing ids are {missing[:5]}; run fairseq-generate with --required-batch-size-multiple 1, "
+        "without --skip-invalid-size-inputs-valid-test, on the same set"
+    )
+
+
 def sacrebleu_scores(
-    hypotheses: List[str], references: List[str], tokenize: Optional[str] = None, lowercase: bool = False
+    hypotheses: List[str], references: List[str], tokenize: str = DEFAULT, lowercase: bool = False
 ) -> Dict[str, object]:
     """sacreBLEU's BLEU and chrF2 with signatures, and the brevity ratio (system words / reference words)."""
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics import CHRF
 
-    bleu, chrf = BLEU(tokenize=tokenize, lowercase=lowercase), CHRF(lowercase=lowercase)
+    bleu, chrf = bleu_metric(tokenize, lowercase), CHRF(lowercase=lowercase)
     bleu_score = bleu.corpus_score(hypotheses, [references])
     chrf_score = chrf.corpus_score(hypotheses, [references])
     return {
@@ -151,9 +164,7 @@ def tokenized_bleu(hypotheses: List[str], references: List[str]) -> float:
 
 def tune_lenpen(generation: Generation, references: List[str], args: argparse.Namespace) -> Dict[float, float]:
     """BLEU on the validation set for each length penalty."""
-    from sacrebleu.metrics import BLEU
-
-    metric = BLEU(tokenize=args.sacrebleu_tokenize, lowercase=args.lowercase)
+    metric = bleu_metric(args.sacrebleu_tokenize, args.lowercase, args.lang)
     scores = {}
     for lenpen in args.lenpens:
         texts = plain_texts(best_hypotheses(generation, lenpen, args.searched_with), args)
@@ -163,6 +174,7 @@ def tune_lenpen(generation: Generation, references: List[str], args: argparse.Na
 
 def evaluate(args: argparse.Namespace) -> Dict[str, object]:
     """All numbers of one system, and its hypotheses under ``texts``/``tokens`` for whoever writes them."""
+    bleu_metric(args.sacrebleu_tokenize, args.lowercase, args.lang)  # refuses before anything is read
     generation = read_generation(args.generated)
     references = read_references(generation, args.ref, args.generated)
     result: Dict[str, object] = {"lenpen": args.searched_with}
@@ -174,6 +186,7 @@ def evaluate(args: argparse.Namespace) -> Dict[str, object]:
     winners = best_hypotheses(generation, float(result["lenpen"]), args.searched_with)  # type: ignore[arg-type]
     texts = plain_texts(winners, args)
     result.update(sacrebleu_scores(texts, references, args.sacrebleu_tokenize, args.lowercase))
+    result["sacrebleu_tokenize"] = args.sacrebleu_tokenize
     if args.tokens == "moses":
         tokens = moses_tokens(texts, args.lang), moses_tokens(references, args.lang)
     else:
@@ -184,7 +197,7 @@ def evaluate(args: argparse.Namespace) -> Dict[str, object]:
     if args.output is not None:
         files = {"test.hyp": texts, "test.ref": references, "test.tok.hyp": tokens[0], "test.tok.ref": tokens[1]}
         for name, lines in files.items():
-            write_text(args.output / name, "".join(line + "\n" for line in lines))
+            write_text(args.output / name, joined(lines))
         write_text(args.output / "score.json", json.dumps(result, indent=2) + "\n")
     return result
 
@@ -205,7 +218,9 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument("--tune-ref", type=Path, help="raw references of the validation set (default: the T lines)")
     parser.add_argument("--lenpens", type=float, nargs="+", default=LENPENS, help="length penalties to choose from")
     parser.add_argument("--searched-with", type=float, default=1.0, help="--lenpen of fairseq-generate (default: 1)")
-    parser.add_argument("--sacrebleu-tokenize", help="sacreBLEU's tokeniser, such as zh or ja-mecab (default: 13a)")
+    known = ", ".join(f"{language}: {name}" for language, name in BY_LANGUAGE.items())
+    of = f"sacreBLEU's tokeniser for BLEU (default: by --lang, {known}, others: {DEFAULT})"
+    parser.add_argument("--sacrebleu-tokenize", help=of)
     parser.add_argument("--lowercase", action="store_true", help="ignore case in BLEU and chrF")
     parser.add_argument("--detokenize", action="store_true", help="the hypotheses are Moses tokens: put them together")
     parser.add_argument(
@@ -214,11 +229,12 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         default="moses",
         help="for the tokenised BLEU: Moses on the text, or H and T lines as they are (default: moses)",
     )
-    parser.add_argument("--lang", help="target language for Moses (default: the ending of --ref, else en)")
+    parser.add_argument("--lang", help="target language (default: the ending of --ref, else en)")
     parser.add_argument("--output", type=Path, help="folder for score.json, test.hyp, test.ref and their tokens")
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of text")
     args = parser.parse_args(argv)
     args.lang = args.lang or (args.ref.suffix[1:] if args.ref is not None and args.ref.suffix else "en")
+    args.sacrebleu_tokenize = args.sacrebleu_tokenize or tokenizer_for(args.lang)
     return args
 
 

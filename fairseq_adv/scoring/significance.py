@@ -22,6 +22,9 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
+from fairseq_adv.corpora.lines import all_lines
+from fairseq_adv.scoring.languages import DEFAULT
+
 METRICS = ("bleu", "chrf")
 
 
@@ -33,11 +36,8 @@ class System(NamedTuple):
     scores: Dict[str, float]  # metric -> score
     hypotheses: List[str]
     references: List[str]
-
-
-def read_lines(path: Path) -> List[str]:
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return lines[:-1] if lines[-1] == "" else lines
+    tokenizer: str = DEFAULT  # of BLEU
+    lowercase: bool = False
 
 
 def read_system(argument: str) -> System:
@@ -52,7 +52,15 @@ def read_system(argument: str) -> System:
     seed = told.get("seed", int(match[2]) if match else 1)
     result = json.loads((folder / "score.json").read_text())
     scores = {metric: float(result[metric]) for metric in METRICS}
-    return System(method, int(seed), scores, read_lines(folder / "test.hyp"), read_lines(folder / "test.ref"))
+    texts = all_lines(folder / "test.hyp"), all_lines(folder / "test.ref")
+    signature = str(result.get("bleu_signature", ""))
+    tokenizer = result.get("sacrebleu_tokenize") or _from_signature(signature, "tok", DEFAULT)
+    return System(method, int(seed), scores, *texts, tokenizer, _from_signature(signature, "case", "mixed") == "lc")
+
+
+def _from_signature(signature: str, key: str, default: str) -> str:
+    """What sacreBLEU's signature, such as ``nrefs:1|case:lc|tok:13a``, says for *key*."""
+    return dict(part.split(":", 1) for part in signature.split("|") if ":" in part).get(key, default)
 
 
 def check_comparable(systems: Sequence[System]) -> None:
@@ -62,6 +70,12 @@ def check_comparable(systems: Sequence[System]) -> None:
             raise ValueError(
                 f"{system.method} (seed {system.seed}) was scored on other references than "
                 f"{systems[0].method} (seed {systems[0].seed}): only systems on the same test set can be compared"
+            )
+        how, first = (system.tokenizer, system.lowercase), (systems[0].tokenizer, systems[0].lowercase)
+        if how != first:
+            raise ValueError(
+                f"{system.method} (seed {system.seed}) was scored with tokeniser {how[0]}, lower case {how[1]}, but "
+                f"{systems[0].method} (seed {systems[0].seed}) with {first[0]}, {first[1]}: score them alike"
             )
     keys = [(system.method, system.seed) for system in systems]
     twice = next((key for key in keys if keys.count(key) > 1), None)
@@ -74,9 +88,12 @@ def paired_bootstrap(baseline: System, system: System, samples: int) -> Dict[str
     from sacrebleu.metrics import BLEU, CHRF
     from sacrebleu.significance import PairedTest
 
+    references, lowercase = [baseline.references], baseline.lowercase
+    bleu = BLEU(tokenize=baseline.tokenizer, references=references, lowercase=lowercase)
+    chrf = CHRF(references=references, lowercase=lowercase)
     test = PairedTest(
         [("baseline", baseline.hypotheses), ("system", system.hypotheses)],
-        {"BLEU": BLEU(references=[baseline.references]), "CHRF": CHRF(references=[baseline.references])},
+        {"BLEU": bleu, "CHRF": chrf},
         references=None,
         test_type="bs",
         n_samples=samples,

@@ -33,7 +33,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
         "perturb",
         "losses",
     },
-    "probe": {"perturb"},
+    "probe": {"perturb", "scoring"},
     "tasks": {"criterions", "data", "cache", "neighbors"},
     "criterions": {"methods", "perturb", "losses"},
     "methods": {"perturb"},
@@ -42,7 +42,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "models": set(),
     "encoders": {"neighbors"},
     "experiments": {"corpora", "scoring", "report"},
-    "scoring": {"compat"},  # whose list of plain types torch's safe loader needs
+    "scoring": {"compat", "corpora"},  # compat: the list of plain types that torch's safe loader needs
     "corpora": set(),
     "report": set(),
     "cache": set(),
@@ -90,7 +90,7 @@ AT_THE_TOP: Dict[str, Set[str]] = {
 # part -> what it may import inside functions beside the above
 IN_FUNCTIONS: Dict[str, Set[str]] = {
     "cli": {"torch", "fairseq", "omegaconf", "matplotlib", "sacrebleu"},
-    "probe": {"sacrebleu", "sentencepiece", "subword_nmt"},
+    "probe": {"sentencepiece", "subword_nmt"},
     "report": {"numpy", "matplotlib"},
     "corpora": {"sacremoses", "sentencepiece", "subword_nmt"},
     "scoring": {"fairseq", "sacrebleu", "sacremoses"},

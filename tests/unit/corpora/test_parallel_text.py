@@ -74,7 +74,7 @@ def test_tokens_with_escapes(tmp_path: Path) -> None:
 def test_sides_of_different_length_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     write(tmp_path, "a.{lang}", "eins\nzwei\n", "one\n")
     assert run(tmp_path, "train=a.{lang}") == 2
-    assert "is not parallel: 2 in de, 1 in en sentences" in capsys.readouterr().err
+    assert "a.de is longer, with 2 lines" in capsys.readouterr().err
     assert not (tmp_path / "plain").exists()
 
 

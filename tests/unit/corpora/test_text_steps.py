@@ -95,10 +95,10 @@ def test_sides_and_forms_of_different_length_are_refused(tmp_path: Path, capsys:
     words = [*LANGUAGES, "--output", str(tmp_path / "text")]
     tokens, plain = write(tmp_path / "tok", train=two, valid=one, test=one), write(tmp_path / "plain", train=one)
     assert cleaning.main([str(tokens), "--plain", str(plain), *words]) == 2
-    assert "differ in length" in capsys.readouterr().err
+    assert "train is longer than" in capsys.readouterr().err
     (tokens / "train.de").write_text("b\n")
     assert cleaning.main([str(tokens), "--plain", str(tokens), *words]) == 2
-    assert "train.de has fewer lines than" in capsys.readouterr().err
+    assert "train.en is longer, with 2 lines" in capsys.readouterr().err
     assert not (tmp_path / "text").exists()
 
 

@@ -130,7 +130,7 @@ def test_a_dropped_sentence_is_an_error(generated: Path, missing: int, capsys: p
     generated.write_text("\n".join(kept) + "\n")
     assert scoring.main([str(generated), "--ref", str(generated.parent / "test.de")]) == 2
     error = capsys.readouterr().err
-    assert f"first missing ids: [{missing}]" in error and "--required-batch-size-multiple 1" in error
+    assert f"first missing ids are [{missing}]" in error and "--required-batch-size-multiple 1" in error
 
 
 def test_length_penalty_is_chosen_on_the_validation_set(tmp_path: Path) -> None:
