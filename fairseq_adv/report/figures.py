@@ -6,6 +6,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from fairseq_adv.report.parameter_study import parameter_study
 from fairseq_adv.report.runs import Run, epoch_costs
 from fairseq_adv.report.style import draw_curves, legend_below, method_colors, smooth, subplots
 
@@ -87,27 +88,36 @@ def learning_curves(runs: Sequence[Run]) -> Optional[Any]:
 
 
 def gradient_norm(runs: Sequence[Run]) -> Optional[Any]:
-    """Moving mean of the norm, and its moving standard deviation (a band, and a panel of its own)."""
+    """Moving mean of the norm with a band of one deviation, and its moving variance, as ARCH's Figure 3 compares."""
     curves = [curve for curve in _curves(runs, "updates", "gnorm", "update") if len(curve[1]) > 2]
     if not curves:
         return None
-    figure, (norm, deviation) = subplots(2, width=5.6)
+    figure, (norm, variation) = subplots(2, width=5.6)
     colors = method_colors(runs)
-    deviations = []
-    means = []
+    variances, means = [], []
     for method, updates, values in curves:
         mean, spread = smooth(values, window=max(5, len(values) // 20))
         norm.fill_between(updates, mean - spread, mean + spread, color=colors[method], alpha=0.15, linewidth=0)
         means.append((method, updates, list(mean)))
-        deviations.append((method, updates, list(spread)))
+        variances.append((method, updates, list(spread**2)))
     draw_curves(norm, means, runs)
-    draw_curves(deviation, deviations, runs)
+    draw_curves(variation, variances, runs)
     norm.set(
         title="Norm of the gradient", xlabel="update", ylabel="‖g‖, moving mean ± sd", xlim=(0, None), ylim=(0, None)
     )
-    deviation.set(title="Its variation", xlabel="update", ylabel="moving sd of ‖g‖", xlim=(0, None), ylim=(0, None))
+    variation.set(title=_variance_of(runs), xlabel="update", ylabel="moving variance of ‖g‖", xlim=(0, None))
+    variation.set_yscale("log")
     legend_below(figure)
     return figure
+
+
+def _variance_of(runs: Sequence[Run]) -> str:
+    """What varies: with ``--log-interval`` N the log has means of N updates, and their variance is smaller."""
+    intervals = sorted({run.log.options.get("common", {}).get("log_interval") for run in runs}, key=str)
+    if intervals == [1]:
+        return "Its variance over updates"
+    named = ", ".join("?" if interval is None else str(interval) for interval in intervals)
+    return f"Variance of means of {named} updates"
 
 
 def perturbation(runs: Sequence[Run]) -> Optional[Any]:
@@ -168,43 +178,6 @@ def _bars(axes: Any, groups: Dict[Tuple[str, Optional[bool]], List[float]], colo
     axes.grid(axis="y", visible=False)
 
 
-STUDIED = {
-    "adv_eps": "radius ε",
-    "cache_ema": "EMA α",
-    "cache_interval": "refresh interval Tc (epochs)",
-    "cache_num_neighbors": "neighbours K",
-    "cache_proportion": "cached proportion",
-    "adv_lambda": "weight λ",
-    "adv_start_update": "start (updates)",
-}
-
-
-def parameter_study(runs: Sequence[Run]) -> Optional[Any]:
-    """Validation nll against each option in which runs of one method differ."""
-    panels = []
-    for option, label in STUDIED.items():
-        points: Dict[str, List[Tuple[float, float]]] = {}
-        for run in runs:
-            value = run.log.options.get("criterion", {}).get(option)
-            if isinstance(value, (int, float)) and run.best_validation:
-                points.setdefault(run.method, []).append((float(value), run.best_validation["nll_loss"]))
-        varied = {method: sorted(found) for method, found in points.items() if len({x for x, _ in found}) > 1}
-        if varied:
-            panels.append((label, varied))
-    if not panels:
-        return None
-    figure, all_axes = subplots(len(panels), width=4.0)
-    colors = method_colors(runs)
-    for axes, (label, varied) in zip(all_axes, panels):
-        for method, found in varied.items():
-            means = {x: statistics.mean(y for other, y in found if other == x) for x, _ in found}
-            axes.plot(*zip(*found), "o", color=colors[method], alpha=0.45, markersize=4)
-            axes.plot(list(means), list(means.values()), color=colors[method], label=method)
-        axes.set(title=label, xlabel=label, ylabel="best validation nll")
-    legend_below(figure)
-    return figure
-
-
 FIGURES = (
     FigureSpec(
         "quality_over_time",
@@ -215,7 +188,7 @@ FIGURES = (
     FigureSpec(
         "learning_curves",
         "Learning curves",
-        "The same over epochs. Dots mark the checkpoint that is scored: the one with the lowest validation loss.",
+        "The same over epochs. Dots mark each run's best checkpoint, by its own --best-checkpoint-metric.",
         learning_curves,
     ),
     FigureSpec(
@@ -227,7 +200,8 @@ FIGURES = (
     FigureSpec(
         "gradient_norm",
         "Gradient norm",
-        "Norm of the gradient before clipping, averaged over log intervals, and how much it varies.",
+        "Norm of the gradient before clipping, and its variance in a moving window. The log holds means over "
+        "--log-interval updates: only with --log-interval 1 is this the variance over updates, as in ARCH's Figure 3.",
         gradient_norm,
     ),
     FigureSpec(
@@ -239,7 +213,9 @@ FIGURES = (
     FigureSpec(
         "parameter_study",
         "Parameter study",
-        "Lowest validation nll of each run against the options in which runs of a method differ.",
+        "One option at a time: runs that differ from their method's most frequent setting in that option alone. BLEU "
+        "of the test set and the validation nll of the best checkpoint, mean and deviation over seeds; lines: SMART "
+        "and plain training. R- marks random neighbours.",
         parameter_study,
     ),
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 Record = Dict[str, float]
+SECTIONS = ("common", "criterion", "optimization", "dataset", "checkpoint")
 
 _LINE = re.compile(r"(?:\| INFO \| |\]\[)(\w+)(?: \| |\]\[INFO\] - )(\{.*\})\s*$")
 _CONFIG = re.compile(r"(?:\| INFO \| |\]\[)fairseq_cli\.train(?: \| |\]\[INFO\] - )(\{'_name'.*\})\s*$")
@@ -30,13 +31,15 @@ class TrainingLog:
     ``updates``, ``epochs`` and ``validations`` hold the records of ``train_inner``, ``train`` and the validation
     set, with names as fairseq logs them less the set's prefix (``valid_nll_loss`` is ``nll_loss``); losses are in
     bits per token as fairseq prints them, ``wall`` in seconds since the start. ``options`` holds the values of
-    the configuration's sections ``common``, ``criterion`` and ``optimization``.
+    the configuration's :data:`SECTIONS`. ``valid_subset`` is the set of ``validations``: the first of
+    ``--valid-subset``, by which fairseq chooses its best checkpoint.
     """
 
     updates: List[Record] = field(default_factory=list)
     epochs: List[Record] = field(default_factory=list)
     validations: List[Record] = field(default_factory=list)
     options: Dict[str, Dict[str, object]] = field(default_factory=dict)
+    valid_subset: str = "valid"
 
     def series(self, records: List[Record], name: str) -> Tuple[List[float], List[float]]:
         """(update numbers, values) of *name* where it was logged as a finite number."""
@@ -61,7 +64,7 @@ class TrainingLog:
         return float(np.interp(update, [p[0] for p in points], [p[1] for p in points]))
 
 
-def read_log(path: Path, valid_subset: str = "valid") -> TrainingLog:
+def read_log(path: Path) -> TrainingLog:
     """Parse a log file.
 
     When the training was resumed, updates after the checkpoint appear twice and the later ones count; fairseq's
@@ -70,12 +73,14 @@ def read_log(path: Path, valid_subset: str = "valid") -> TrainingLog:
     """
     log = TrainingLog()
     wall_before = 0.0  # seconds of training that led to the checkpoint this session started from
-    streams = {"train_inner": log.updates, "train": log.epochs, valid_subset: log.validations}
+    streams = {"train_inner": log.updates, "train": log.epochs, log.valid_subset: log.validations}
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             config = _CONFIG.search(line)
             if config:
                 log.options = _options(config[1])
+                log.valid_subset = str(log.options.get("dataset", {}).get("valid_subset", "valid")).split(",")[0]
+                streams = {"train_inner": log.updates, "train": log.epochs, log.valid_subset: log.validations}
             resumed = _RESUMED.search(line)
             if resumed:
                 wall_before = _rewind(log, float(resumed[1] or 0))
@@ -122,7 +127,7 @@ def _options(text: str) -> Dict[str, Dict[str, object]]:
     fairseq prints the dictionary with Python objects in it, so it is no literal as a whole.
     """
     sections = {}
-    for section in ("common", "criterion", "optimization"):
+    for section in SECTIONS:
         match = re.search(rf"'{section}': (?={{)", text)
         if match:
             sections[section] = {name: _literal(value) for name, value in _OPTION.findall(_braces(text[match.end() :]))}
@@ -140,6 +145,9 @@ def _braces(text: str) -> str:
 
 
 def _literal(text: str) -> object:
+    """A value as Python wrote it: ``inf`` and ``nan`` are numbers without quotes, other bare words are names."""
+    if text.strip().lstrip("-") in ("inf", "nan"):
+        return float(text)
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -94,8 +94,9 @@ def _html_table(grid: Sequence[Sequence[str]]) -> str:
 
 def _signatures(runs: Sequence[Run]) -> str:
     found = {str(run.score[key]) for run in runs for key in ("bleu_signature", "chrf_signature") if key in run.score}
+    chosen = "; ".join(sorted({run.selection.text() for run in runs}))
     note = (
-        "Valid nll in bits per token at the best checkpoint; time per epoch. "
+        f"Valid nll in bits per token at the best checkpoint ({html.escape(chosen)}); time per epoch. "
         "Mean ± standard deviation where there are several seeds."
     )
     lines = "".join(f"<br><code>{html.escape(signature)}</code>" for signature in sorted(found))
@@ -106,12 +107,14 @@ def _run_details(runs: Sequence[Run]) -> str:
     blocks = []
     for run in runs:
         best = run.best_validation
-        fact = f"best validation nll {best['nll_loss']:.3f} in epoch {best['epoch']:.0f}" if best else "no validation"
+        nll = (best or {}).get("nll_loss", math.nan)
+        fact = f"validation nll {nll:.3f} in epoch {best['epoch']:.0f}, the best" if best else "no validation"
         options = " ".join(
             f"--{name.replace('_', '-')} {value}"
             for name, value in run.log.options.get("criterion", {}).items()
             if not name.startswith("_") and value is not None and value != ""
         )
+        fact += f" ({run.selection.text()})"
         blocks.append(
             f"<details><summary>{html.escape(run.name)}</summary><p>{html.escape(fact)}, "
             f"{_minutes(run.wall_seconds)}, <code>{html.escape(str(run.folder))}</code></p>"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from fairseq_adv.report.logs import Record, TrainingLog, read_log
+from fairseq_adv.report.selection import Selection
 
 LOGS = ("train.log", "hydra_train.log")  # the scripts' fairseq-train, fairseq-hydra-train
 
@@ -34,10 +35,14 @@ class Run:
         return f"{self.method} (seed {self.seed})"
 
     @property
+    def selection(self) -> Selection:
+        """By what the run chose its best checkpoint."""
+        return Selection.of(self.log)
+
+    @property
     def best_validation(self) -> Optional[Record]:
-        """The validation with the lowest loss: fairseq's ``checkpoint_best.pt``."""
-        valid = [r for r in self.log.validations if math.isfinite(r.get("loss", math.nan))]
-        return min(valid, key=lambda r: r["loss"]) if valid else None
+        """The validation of fairseq's ``checkpoint_best.pt``, by the run's own ``--best-checkpoint-metric``."""
+        return self.selection.best(self.log.validations)
 
     @property
     def wall_seconds(self) -> float:
