@@ -22,7 +22,7 @@
 #   --methods plain,arch       what "all" trains
 #   --epochs N                 the budget of a training
 #   --batch-tokens N           target tokens of an update, such as 64k
-#   --beam N   --lenpen N      of the search; --lenpen tuned: chosen on the validation set
+#   --beam N   --lenpen N      of the search, where the paper's are not wanted; --lenpen tuned: chosen on the validation set
 #   --sacrebleu-tokenize T     tokeniser of sacreBLEU's BLEU, where the one for the language is not wanted
 #   --average N                score the mean of the last N epochs' checkpoints; 0: the best checkpoint
 #   --name NAME                what train calls the run, and evaluate then takes for METHOD
@@ -47,13 +47,14 @@ joined_dictionary=''   # 1: one dictionary, all embeddings shared
 max_tokens=4096        # of a micro-batch; only memory and speed depend on it
 batch_tokens=64k
 epochs=200
-beam=5 lenpen=1.0
+beam=5 lenpen=1.0      # of the search
+reverse_beam='' reverse_lenpen='' # with --reverse, where they differ
 average=0
 train_options=()       # architecture, optimizer, regularisation
 
 # ---- options ----
 mirror='' work=work bpe=sentencepiece embeddings=hf:bert-base-multilingual-cased methods=plain,arch
-reverse='' normalize='' run_name='' tokenizer='' workers=$(nproc 2>/dev/null || echo 1)
+reverse='' normalize='' run_name='' tokenizer='' asked_beam='' asked_lenpen='' workers=$(nproc 2>/dev/null || echo 1)
 more=() words=()
 
 name=$(basename "$0")
@@ -86,8 +87,8 @@ parse() {
       --methods) methods=$2 ;;
       --epochs) epochs=$2 ;;
       --batch-tokens) batch_tokens=$2 ;;
-      --beam) beam=$2 ;;
-      --lenpen) lenpen=$2 ;;
+      --beam) asked_beam=$2 ;;
+      --lenpen) asked_lenpen=$2 ;;
       --average) average=$2 ;;
       --name) run_name=$2 ;;
       --sacrebleu-tokenize) tokenizer=$2 ;;
@@ -95,6 +96,15 @@ parse() {
     esac
     shift 2
   done
+  if [ -n "$reverse" ]; then beam=${reverse_beam:-$beam} lenpen=${reverse_lenpen:-$lenpen}; fi
+  beam=${asked_beam:-$beam} lenpen=${asked_lenpen:-$lenpen}
+}
+
+# How validation translates: as the test set will be; max_len: fairseq's examples/translation/README.md
+validation_search() {
+  local penalty=$lenpen
+  if [ "$penalty" = tuned ]; then penalty=1.0; fi
+  echo "{\"beam\": $beam, \"lenpen\": $penalty, \"max_len_a\": 1.2, \"max_len_b\": 10}"
 }
 
 check() {
@@ -249,7 +259,8 @@ train() {
     --source-lang "$source" --target-lang "$target" "${objective[@]}" "${share[@]}" "${train_options[@]}" \
     --max-tokens "$max_tokens" --target-batch-tokens "$batch_tokens" --required-batch-size-multiple 1 \
     --max-epoch "$epochs" --seed "$seed" --save-dir "$run/checkpoints" "${keep[@]}" \
-    --eval-bleu-remove-bpe "${bpe//-/_}" --eval-bleu-detok-args "{\"target_lang\": \"$target\"}" --log-format json --log-interval 50 "${device[@]}" "${more[@]}" \
+    --eval-bleu-remove-bpe "${bpe//-/_}" --eval-bleu-detok-args "{\"target_lang\": \"$target\"}" \
+    --eval-bleu-args "$(validation_search)" --log-format json --log-interval 50 "${device[@]}" "${more[@]}" \
     >>"$run/train.log" 2>&1 \
     || { tail -n 5 "$run/train.log" >&2; stop "training failed: see $run/train.log; the same command goes on from the last epoch"; }
   touch "$run/done"

@@ -20,11 +20,11 @@ vocabulary=32000       # fairseq's examples/scaling_nmt/README.md
 joined_dictionary=1    # fairseq's examples/scaling_nmt/README.md
 batch_tokens=450k      # ARCH (Zuo et al. 2021), appendix B
 max_tokens=3584        # fairseq's examples/scaling_nmt/README.md; decides memory and speed only
-beam=4 lenpen=0.6      # Vaswani et al. 2017, section 6.1 (their penalty's formula differs from fairseq's)
+beam=4 lenpen=0.6      # ARCH, Table 7, after Vaswani et al. 2017 (whose penalty has another formula than fairseq's)
 average=10             # ours, after Vaswani et al. 2017, who average 5 checkpoints of base, 20 of big models
-epochs=50              # ours: neither ARCH's release nor fairseq's README names one
+epochs=50              # ours: neither the paper nor fairseq's README names one
 train_options=(
-  # fairseq's examples/scaling_nmt/README.md; --lr 0.001 is its advice for batches of this size
+  # fairseq's examples/scaling_nmt/README.md, which ARCH's appendix B.1 refers to; --lr 0.001 is in both
   --arch transformer_vaswani_wmt_en_de_big --dropout 0.3 --weight-decay 0.0 --clip-norm 0.0 --label-smoothing 0.1
   --optimizer adam --adam-betas '(0.9, 0.98)' --lr-scheduler inverse_sqrt --warmup-updates 4000
   --warmup-init-lr 1e-07 --lr 0.001

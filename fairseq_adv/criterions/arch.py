@@ -16,6 +16,7 @@ from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AscentConfig, ascent_of, check_ascent, require
 from fairseq_adv.criterions.frame.registration import register_method
 from fairseq_adv.data.cached_perturbations import CachedPerturbations
+from fairseq_adv.losses import DIVERGENCES
 from fairseq_adv.methods.arch import is_refresh_epoch, perturbation_from_neighbors
 from fairseq_adv.methods.worst_case import worst_case_perturbation
 from fairseq_adv.perturb import Output, Perturbation
@@ -25,8 +26,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class ArchConfig(AscentConfig):
-    """ARCH's own options; defaults of the paper's appendix B.1."""
+    """ARCH's own options; defaults of the paper's appendix B.1, and the one-sided divergence of its Sec. 3.1."""
 
+    adv_divergence: ChoiceEnum(list(DIVERGENCES)) = field(  # type: ignore[valid-type]
+        default="kl",
+        metadata={"help": "kl: KL(p||q) in nats; sym-kl: the mean of KL(p||q) and KL(q||p); p is the clean output"},
+    )
     cache_dir: str = field(default="", metadata={"help": "directory of the cache (default: SAVE_DIR/perturbations)"})
     cache_placement: ChoiceEnum(["shared", "node-local"]) = field(  # type: ignore[valid-type]
         default="shared",

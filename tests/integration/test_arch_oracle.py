@@ -18,7 +18,7 @@ def arch_args(corpus, tmp_path, *more: Any) -> List[Any]:
     """Training with dropout 0 and an exact cache: refreshes in epochs 1 and 3."""
     return [
         *default_args(corpus, tmp_path / "checkpoints"),
-        *("--criterion", "arch_label_smoothed", "--dropout", 0, "--lr", 0.01),
+        *("--criterion", "arch_label_smoothed", "--adv-divergence", "sym-kl", "--dropout", 0, "--lr", 0.01),
         *("--cache-interval", 2, "--cache-ema", ALPHA, "--cache-dtype", "fp32", "--cache-num-neighbors", K),
         *("--cache-proportion", 0.3, "--adv-eps", EPSILON, "--adv-step-size", STEP_SIZE, *more),
     ]

@@ -25,6 +25,7 @@ ARCHITECTURES: Dict[str, str] = {
 }
 # large enough that a short training differs from a plain one; and the task, where a method needs ours
 STRONG: Dict[str, str] = {
+    "arch_label_smoothed": "--adv-divergence sym-kl",  # what the golden losses are of
     "conadv_label_smoothed": "--task adversarial_translation",
     "freeat_label_smoothed": "--task adversarial_translation",
     "r3f_label_smoothed": "--r3f-sigma 0.1",

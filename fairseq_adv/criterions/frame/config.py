@@ -18,8 +18,29 @@ from fairseq_adv.perturb.noise import DISTRIBUTIONS
 
 logger = logging.getLogger(__name__)
 
-# ARCH, appendix B.2; a preset gives an option its value where the option is at its default
+# A preset gives an option its value where the option is at its default. paper: ARCH, appendix B.1 and Sec. 3.1;
+# release: the authors' public code; arch-b2: appendix B.2. fairseq_adv.papers.values says where each value stands.
 PRESETS: Dict[str, Dict[str, Any]] = {
+    "paper": {
+        "adv_divergence": "kl",
+        "adv_eps": 0.1,
+        "adv_norm": "l2",
+        "adv_level": "sentence",
+        "adv_init": "uniform",
+        "adv_gradient": "normalised",
+        "adv_steps": 3,
+        "adv_step_size": 0.1,
+        "cache_interval": 15.0,
+        "cache_ema": 0.01,
+        "cache_num_neighbors": 1,
+    },
+    "release": {
+        "adv_divergence": "sym-kl",
+        "adv_detach_clean": True,
+        "adv_eps": 0.3,
+        "adv_steps": 2,
+        "adv_step_size": 1e-4,
+    },
     "arch-b2": {
         "adv_eps": 1.0,
         "adv_norm": "linf",
@@ -30,7 +51,7 @@ PRESETS: Dict[str, Dict[str, Any]] = {
         "adv_steps": 1,
         "adv_step_size": 1e-4,
         "cache_interval": math.inf,
-    }
+    },
 }
 GRADIENTS = ("normalised", "raw")
 OBJECTIVES = ("clean", "perturbed")
@@ -133,8 +154,9 @@ class AscentConfig(AdversarialConfig):
     adv_preset: ChoiceEnum(["none", *PRESETS]) = field(  # type: ignore[valid-type]
         default="none",
         metadata={
-            "help": "arch-b2: the settings for language understanding of ARCH's appendix B.2, wherever an option is at "
-            "its default (they change outputs by about 1e-6)"
+            "help": "values for options that are at their defaults; paper: ARCH's appendix B.1 (translation); "
+            "release: ARCH's public code (which has --update-freq 1 too); arch-b2: ARCH's appendix B.2 (language "
+            "understanding; they change outputs by about 1e-6)"
         },
     )
 

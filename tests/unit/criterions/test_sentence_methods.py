@@ -153,7 +153,7 @@ def test_rdrop_compares_two_dropout_passes(task, detach):
 @pytest.mark.parametrize("task", TASKS)
 def test_arch_trains_on_what_the_cache_serves(task):
     model, batch = setting(TASKS[task])
-    criterion = criterion_of("arch", TASKS[task], adv_eps=9.0, **WEIGHT)
+    criterion = criterion_of("arch", TASKS[task], adv_eps=9.0, adv_divergence="sym-kl", **WEIGHT)
     stored = noise_in_columns("normal", batch, ("src",), dim=DIM)["src"]  # right-padded: columns are places
 
     def serve(ids, side, lengths, columns, dim):
