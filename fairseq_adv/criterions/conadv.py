@@ -1,55 +1,37 @@
 """``--criterion conadv_label_smoothed``: concurrent adversarial learning (Liu et al. 2022)."""
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
-import math
-from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 from fairseq import utils
-from fairseq.dataclass import ChoiceEnum
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor
 
 from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, autocast, norm_log
 from fairseq_adv.criterions.frame.batch import TrainingBatch
-from fairseq_adv.criterions.frame.config import AdversarialConfig, require
+from fairseq_adv.criterions.frame.conadv_options import ConadvConfig, check_conadv
+from fairseq_adv.criterions.frame.config import run_seed
 from fairseq_adv.criterions.frame.delayed_batches import Delayed, DelayedBatches, on_device
 from fairseq_adv.criterions.frame.gathering import gather_on_first_rank, present_rank, world_size
 from fairseq_adv.criterions.frame.look_ahead import LookAhead
 from fairseq_adv.criterions.frame.registration import register_method
+from fairseq_adv.criterions.frame.spare_ranks import SpareRanks
 from fairseq_adv.criterions.heads.head import LossWeights
-from fairseq_adv.methods.conadv import along, step_from_clean
+from fairseq_adv.methods.conadv import along, one_step
 from fairseq_adv.methods.freelb import gradient_left_on, leaf_of
-from fairseq_adv.perturb import Perturbation
+from fairseq_adv.perturb import Ball, Perturbation, initial_perturbation
 from fairseq_adv.perturb.rng import reseed_from_state, untouched_rng
 
 # The gradient of a cross-entropy in half precision is scaled as fairseq's --fp16-init-scale does by default.
 _HALF_LOSS_SCALE = 128.0
 
 
-@dataclass
-class ConadvConfig(AdversarialConfig):
-    """ConAdv's radius and where its perturbations come from."""
-
-    conadv_mode: ChoiceEnum(["lookahead", "shifted"]) = field(  # type: ignore[valid-type]
-        default="lookahead",
-        metadata={
-            "help": "lookahead: perturb each batch by a gradient that was taken one update earlier, beside that update "
-            "(needs --task adversarial_translation); shifted: train each batch's perturbed version one update later, "
-            "with the gradient of its own clean pass (no extra pass)"
-        },
-    )
-    conadv_alpha: float = field(
-        default=0.1, metadata={"help": "norm of a sentence's perturbation, in units of the raw word embeddings"}
-    )
-
-
 @register_method("conadv", ConadvConfig)
 class ConadvCriterion(AdversarialCriterion):
     """½[CE(x_t) + CE(x_t + δ_t)], δ = α g/‖g‖ with g one update old (τ = 1) and local to the rank.
 
-    ``lookahead``: g is taken at x_t under θ_{t−1}. Where no gradient was taken ahead (the first update of a run or
+    ``lookahead``: g is taken at x_t under θ_{t−τ}. Where no gradient was taken ahead (the first update of a run or
     an epoch, a batch after an overflow) it is taken under θ_t on the spot, as DisAdv does.
 
     ``shifted`` (ours): update t trains ½[CE(x_t) + CE(x_{t−1} + δ_{t−1})], g taken at x_{t−1} under θ_{t−1} by the
@@ -60,9 +42,7 @@ class ConadvCriterion(AdversarialCriterion):
 
     def __init__(self, cfg: ConadvConfig, task: Any) -> None:
         super().__init__(cfg, task)
-        require(0 <= cfg.conadv_alpha < math.inf, "--conadv-alpha", "finite and >= 0", cfg.conadv_alpha)
-        rule = "0 (off) or 1: both halves of ConAdv's loss weigh the same"
-        require(cfg.adv_lambda in (0.0, 1.0), "--adv-lambda", rule, cfg.adv_lambda)
+        check_conadv(cfg)
         self.shifted = str(cfg.conadv_mode) == "shifted"
         if self.shifted and (self.concat or str(cfg.adv_outer_masks) == "shared"):
             option = "--adv-passes concat" if self.concat else "--adv-outer-masks shared"
@@ -71,8 +51,9 @@ class ConadvCriterion(AdversarialCriterion):
                 "different updates: drop it or choose --conadv-mode lookahead"
             )
         self._looks_ahead = self.strength() > 0 and not self.shifted
+        self._spare = str(cfg.conadv_placement) == "spare"
         if self._looks_ahead and hasattr(task, "look_ahead"):
-            task.look_ahead()
+            task.look_ahead(cfg.conadv_delay, self._spare)
         self.delayed = DelayedBatches()
         self.line: Optional[LookAhead] = None
         self._along: List[Delayed] = []  # what the present micro-batch trains beside itself in shifted mode
@@ -107,7 +88,16 @@ class ConadvCriterion(AdversarialCriterion):
                 f"{type(self.task).__name__} does not tell: train with "
                 f"--task {self.head.own_task}, or choose --conadv-mode shifted"
             )
-        self.line = LookAhead(self._upcoming_perturbation, next(self._model.parameters()).device)
+        device = next(self._model.parameters()).device
+        if not self._spare:
+            self.line = LookAhead(self._upcoming_perturbation, device, self.cfg.conadv_delay)
+        elif world_size() % 2:
+            raise ValueError(
+                f"--conadv-placement spare needs an even number of ranks, half of them to perturb, got {world_size()}: "
+                "train on another number, or with --conadv-placement same"
+            )
+        else:
+            self.line = SpareRanks(self._upcoming_perturbation, self._shape, device, self.cfg.conadv_delay)
 
     def begin_epoch(self, epoch: int) -> None:
         if epoch != self._epoch_of_delayed:
@@ -127,7 +117,7 @@ class ConadvCriterion(AdversarialCriterion):
             self.delayed.begin(update_num, self._new_attempt)
             self._along = self.delayed.take() if self.is_active() else []
         elif self.line is not None:
-            wanted = self._is_active_at(update_num + 1)
+            wanted = self._is_active_at(update_num + self.cfg.conadv_delay)
             self.line.begin(self.task.upcoming_batches(), self.task.present_size(), wanted)
             if not self.is_active():
                 self.line.join()
@@ -143,9 +133,9 @@ class ConadvCriterion(AdversarialCriterion):
             self.update_num, self.dummy_batch = present, dummy
 
     def before_save(self, end_of_epoch: bool) -> None:
-        own = self.delayed.state_dict() if self.line is None else self.line.ahead.state_dict()
+        own = self.delayed.state_dict() if self.line is None else self.line.state()
         ranks = [] if end_of_epoch else gather_on_first_rank(own)
-        self._saved = {"ranks": ranks, "epoch": self.epoch} if any(ranks) else {}
+        self._saved = {"ranks": ranks, "epoch": self.epoch} if any(any(rank) for rank in ranks) else {}
 
     def checkpoint_state(self) -> Dict[str, Any]:
         """The delay lines of all ranks: about 8 · D bytes for each pair of a source and target token of an update."""
@@ -220,7 +210,24 @@ class ConadvCriterion(AdversarialCriterion):
             with self.hook(batch.bare).adding(delta):
                 return batch.loss(batch.bare_pass()) * scale
 
-        return step_from_clean(loss, batch.passes.zero(), self.radius(self.cfg.conadv_alpha))
+        return one_step(
+            loss,
+            batch.passes.zero(),
+            self.radius(self.cfg.conadv_alpha),
+            self._start(batch) if self.cfg.conadv_start_norm > 0 else None,
+            str(self.cfg.conadv_gradient) == "normalised",
+            scale,
+        )
+
+    def _start(self, batch: TrainingBatch) -> Perturbation:
+        """A random point on the sphere of ``--conadv-start-norm``, by seed, epoch and sample."""
+        passes, ball = batch.passes, Ball(self.radius(self.cfg.conadv_start_norm))
+        seed = run_seed(self.cfg)
+        return initial_perturbation("uniform", passes.ids, passes.masks, passes.dims, ball, 1.0, seed, self.epoch)
+
+    def _shape(self, sample: Dict[str, Any]) -> Tuple[Tensor, Perturbation]:
+        """The ids of a coming batch and a δ of zero for it."""
+        return sample["id"], self.open_batch(self._model, sample).passes.zero()
 
     def _upcoming_perturbation(self, sample: Dict[str, Any]) -> Tuple[Tensor, Perturbation, Tensor]:
         """δ of a batch of the next update; its ids stay on the CPU."""

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 from fairseq.data import data_utils
@@ -32,25 +33,29 @@ _FIRST_UPDATE = "first_update"  # in a checkpoint: the number of updates finishe
 
 @dataclass(frozen=True)
 class UpdatePlan:
-    """How epochs are cut: target tokens by update (``None``: ``update_freq`` micro-batches), replays, look-ahead."""
+    """How epochs are cut: target tokens by update (``None``: ``update_freq`` micro-batches), replays, look-ahead.
+
+    ``look_ahead`` is how many updates ahead a group is told. An ``idle`` rank trains nothing, and only looks ahead.
+    """
 
     tokens: Optional[BatchTokensSchedule] = None
     update_freq: Sequence[int] = (1,)  # by epoch, the last one holds for the rest
     replays: Replays = field(default_factory=Replays)
-    look_ahead: bool = False
+    look_ahead: int = 0
+    idle: bool = False
 
     @property
     def is_needed(self) -> bool:
         """Whether fairseq's own grouping would not do."""
-        return self.tokens is not None or self.replays.count > 1 or self.look_ahead
+        return self.tokens is not None or self.replays.count > 1 or self.look_ahead > 0
 
 
 class UpdateIterator(CountingIterator):
     """The updates of one epoch on one rank: lists of micro-batches, each group ``replays[group]`` times in a row.
 
     ``n`` and ``len`` count updates. ``present_size`` is the number of micro-batches of the present group, and
-    ``upcoming`` holds those of the group after it if *look_ahead* is set; it is empty at the end of the epoch, and a
-    new list for each group.
+    ``upcoming`` holds those of the group *look_ahead* groups after it; it is empty at the end of the epoch, and a new
+    list for each group. With *idle* each update is an empty micro-batch, for which fairseq puts a dummy batch.
     """
 
     own_groups = True  # what compat's repair of GroupedIterator asks for
@@ -61,26 +66,27 @@ class UpdateIterator(CountingIterator):
         sizes: Sequence[int],
         replays: Sequence[int],
         start: int = 0,
-        look_ahead: bool = False,
+        look_ahead: int = 0,
+        idle: bool = False,
     ) -> None:
         """*micro_batches* begin with the group of update *start*; *sizes* and *replays* are the whole epoch's."""
         self.present_size = 0
         self.upcoming: List[Sample] = []
-        self._look_ahead = look_ahead
+        self._look_ahead, self._idle = look_ahead, idle
         group, replay = locate_update(replays, start)
         groups = (list(itertools.islice(micro_batches, size)) for size in sizes[group:])
         super().__init__(self._updates(groups, replays[group:], replay), start=start, total=sum(replays))
 
     def _updates(self, groups: Iterator[List[Sample]], replays: Sequence[int], replay: int) -> Iterator[List[Sample]]:
-        following: Optional[List[Sample]] = None
+        following: Deque[List[Sample]] = deque()
         for count in replays:
-            present = next(groups) if following is None else following
-            if self._look_ahead:
-                following = next(groups, [])
-                self.upcoming = following
-            self.present_size = len(present)
+            present = following.popleft() if following else next(groups)
+            while len(following) < self._look_ahead:
+                following.append(next(groups, []))
+            self.upcoming = following[-1] if following else []
+            self.present_size = 1 if self._idle else len(present)
             for _ in range(replay, count):
-                yield present
+                yield [{}] if self._idle else present
             replay = 0
 
 
@@ -160,7 +166,7 @@ class UpdateEpochIterator(EpochBatchIterator):
         micro_batches = super()._get_iterator_for_epoch(epoch, shuffle, fix_batches_to_gpus, consumed)
         if micro_batches is None:  # fairseq turns this into its error for a checkpoint of other data
             return None
-        return UpdateIterator(micro_batches, sizes, replays, offset, self.plan.look_ahead)
+        return UpdateIterator(micro_batches, sizes, replays, offset, self.plan.look_ahead, self.plan.idle)
 
     def ordered_batches(self, epoch: int, fix_batches_to_gpus: bool, shuffle: bool) -> Sequence[List[int]]:
         """The micro-batches of this rank in the order in which the data loader shall read them."""

@@ -1,12 +1,12 @@
 """ConAdv (Liu et al. 2022, "Concurrent Adversarial Learning for Large-Batch Training"): one step on the loss.
 
-δ = α g/‖g‖, g the gradient of the sample's own loss, local to the worker. The paper's split BatchNorm has no
-counterpart in a Transformer.
+δ = α g (Eq. 3) or α g/‖g‖, g the gradient of the sample's own loss, local to the worker, at x or at a random start
+(Sec. 4.1). The paper's split BatchNorm has no counterpart in a Transformer.
 """
 
 from __future__ import annotations
 
-from typing import Callable, Tuple
+from typing import Callable, Optional, Tuple
 
 from torch import Tensor
 
@@ -20,14 +20,25 @@ def along(gradient: Perturbation, alpha: float) -> Perturbation:
     return gradient.map(lambda g, mask: ball.scaled_to(g, mask, alpha))
 
 
-def step_from_clean(
-    loss: Callable[[Perturbation], Tensor], zero: Perturbation, alpha: float
+def one_step(
+    loss: Callable[[Perturbation], Tensor],
+    zero: Perturbation,
+    alpha: float,
+    start: Optional[Perturbation] = None,
+    normalised: bool = True,
+    loss_scale: float = 1.0,
 ) -> Tuple[Perturbation, Tensor]:
-    """α g/‖g‖ with g = ∂loss/∂δ at δ = 0, without a gradient for any parameter.
+    """One ascent step on the loss from *start* (``None``: from *zero*), without a gradient for any parameter.
 
-    *loss* may be scaled by any factor. Returns δ and ``B`` (bool): sentences whose gradient was not finite; their δ is
-    zero.
+    ``normalised``: Π_α(start + α g/‖g‖), from zero α g/‖g‖; otherwise start + α g, g the gradient of a sentence's
+    summed loss. *loss* gives *loss_scale* times the sum over sentences. Returns δ and ``B`` (bool): sentences whose
+    gradient was not finite; their δ is zero.
     """
-    gradient = perturbation_gradient(loss, zero)
+    gradient = perturbation_gradient(loss, zero if start is None else start)
     broken = nonfinite_rows(list(gradient.values.values()))
-    return along(gradient.zero_rows(broken), alpha), broken
+    gradient = gradient.zero_rows(broken)
+    step = along(gradient, alpha) if normalised else gradient.map(lambda g, _: g * (alpha / loss_scale))
+    if start is None:
+        return step, broken
+    moved = Perturbation({side: start.values[side] + values for side, values in step.values.items()}, start.masks)
+    return (moved.map(Ball(alpha).project) if normalised else moved).zero_rows(broken), broken

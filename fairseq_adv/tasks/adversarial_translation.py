@@ -9,7 +9,7 @@
 """
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Optional
 
 from fairseq import utils
@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fairseq_adv.data.batch_tokens import BatchTokensSchedule, batch_tokens_schedule, parse_batch_tokens
 from fairseq_adv.data.epoch_updates import UpdateEpochIterator, UpdatePlan
+from fairseq_adv.data.source_cutoff import cut_sources
 from fairseq_adv.data.update_groups import Replays
 
 
@@ -41,6 +42,13 @@ class AdversarialTranslationConfig(TranslationConfig):
             "the default is a constant batch"
         },
     )
+    adv_source_cutoff: float = field(
+        default=0.0,
+        metadata={
+            "help": "data augmentation: probability that a source token of a training pair is replaced by the unknown "
+            "symbol, drawn anew in each epoch (0 means off)"
+        },
+    )
 
 
 @register_task("adversarial_translation", dataclass=AdversarialTranslationConfig)
@@ -53,6 +61,8 @@ class AdversarialTranslationTask(TranslationTask):
             cfg.reuse_dataloader = False
             cfg.persistent_workers = False
         super().__init__(cfg, src_dict, tgt_dict)
+        if not 0 <= cfg.adv_source_cutoff < 1:
+            raise ValueError(f"--adv-source-cutoff must be in [0, 1), got {cfg.adv_source_cutoff}")
         self.batch_tokens = self.build_batch_tokens_schedule(cfg)
         if self.batch_tokens is not None and cfg.num_batch_buckets > 0:
             raise ValueError(
@@ -60,7 +70,7 @@ class AdversarialTranslationTask(TranslationTask):
                 "counted beforehand: drop it, or set --update-freq in place of a batch counted in tokens"
             )
         self._replays = Replays()
-        self._looks_ahead = False
+        self._looks_ahead, self._spares = 0, False
         self._trainer: Any = None
         self._epoch_iterator: Optional[UpdateEpochIterator] = None
 
@@ -78,12 +88,16 @@ class AdversarialTranslationTask(TranslationTask):
         """Let each group of micro-batches make *count* updates in a row, from update *start* on."""
         self._replays = Replays(count, start)
 
-    def look_ahead(self) -> None:
-        """Have :meth:`upcoming_batches` tell the next update's micro-batches."""
-        self._looks_ahead = True
+    def look_ahead(self, updates: int = 1, spare_ranks: bool = False) -> None:
+        """Have :meth:`upcoming_batches` tell the micro-batches of the update after *updates* more.
+
+        With *spare_ranks* the first half of the ranks shares the training data, and each rank of the second half is
+        told what the rank is told that trains in its place in the first half.
+        """
+        self._looks_ahead, self._spares = updates, spare_ranks
 
     def upcoming_batches(self) -> List[Dict[str, Any]]:
-        """This rank's micro-batches of the next update as collated, on the CPU: empty at the end of an epoch.
+        """The micro-batches of the update that is looked ahead for, as collated, on the CPU; none at an epoch's end.
 
         The list is the same object as long as the present update (or a retry of it) lasts.
         """
@@ -95,18 +109,40 @@ class AdversarialTranslationTask(TranslationTask):
 
     # ---- what fairseq calls -------------------------------------------------------------------------------
 
+    def load_dataset(self, split: str, *args: Any, **kwargs: Any) -> None:
+        super().load_dataset(split, *args, **kwargs)
+        if self.cfg.adv_source_cutoff > 0 and split == self._option("dataset.train_subset", "train"):
+            seed = int(self._option("common.seed", 1))
+            cut_sources(
+                self.datasets[split], self.cfg.adv_source_cutoff, self.src_dict.unk(), self.src_dict.eos(), seed
+            )
+
     def after_load_checkpoint(self, trainer: Any, extra_state: Optional[Dict[str, Any]], reset: bool) -> None:
         """Every rank, before training starts: the trainer knows the number of updates."""
         self._trainer = trainer
 
     def get_batch_iterator(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        idle = self._spares and dataset is self._training_set() and self._deal_to_first_half(kwargs)
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
         if dataset is not self._training_set() or isinstance(iterator, UpdateEpochIterator):
             return iterator
-        self._epoch_iterator = UpdateEpochIterator.adopting(iterator, self._update_plan(dataset), self._num_updates)
+        plan = replace(self._update_plan(dataset), idle=idle)
+        self._epoch_iterator = UpdateEpochIterator.adopting(iterator, plan, self._num_updates)
         if dataset in self.dataset_to_epoch_iter:
             self.dataset_to_epoch_iter[dataset] = self._epoch_iterator
         return self._epoch_iterator
+
+    @staticmethod
+    def _deal_to_first_half(options: Dict[str, Any]) -> bool:
+        """Let half as many ranks share the data; whether this rank is one of the others."""
+        ranks, rank = options.get("num_shards", 1), options.get("shard_id", 0)
+        if ranks % 2:
+            raise ValueError(
+                f"--conadv-placement spare needs an even number of ranks, half of them to perturb, got {ranks}: train "
+                "on another number, or with --conadv-placement same"
+            )
+        options.update(num_shards=ranks // 2, shard_id=rank % (ranks // 2))
+        return rank >= ranks // 2
 
     def reduce_metrics(self, logging_outputs: List[Dict[str, Any]], criterion: Any) -> None:
         super().reduce_metrics(logging_outputs, criterion)

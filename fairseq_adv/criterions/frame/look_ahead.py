@@ -1,10 +1,11 @@
-"""ConAdv's delay line: perturbations of the next update's batches, computed beside the present update."""
+"""ConAdv's delay line: perturbations of a coming update's batches, computed beside the present update."""
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -20,13 +21,13 @@ Compute = Callable[[Dict[str, Any]], Tuple[Tensor, Perturbation, Tensor]]
 
 
 class LookAhead:
-    """δ of update t+1's batches under θ_t, on a CUDA stream of its own beside update t's; on a CPU before them.
+    """δ of update t+τ's batches under θ_t, on a CUDA stream of its own beside update t's; on a CPU before them.
 
-    ``ready`` holds what was computed during the last update for the present one, ``ahead`` what is being computed
-    for the next. *compute* must leave no gradient on any parameter; it may draw random numbers, which nobody notices.
+    ``ready`` holds what was computed τ = *delay* updates ago for the present one, ``ahead`` what is being computed now.
+    *compute* must leave no gradient on any parameter; it may draw random numbers, which nobody notices.
     """
 
-    def __init__(self, compute: Compute, device: torch.device) -> None:
+    def __init__(self, compute: Compute, device: torch.device, delay: int = 1) -> None:
         self._compute, self._device = compute, device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._present: Optional[List[Dict[str, Any]]] = None
@@ -35,7 +36,16 @@ class LookAhead:
         self._shares_taken = 0
         self._nonfinite: List[Tensor] = []
         self._running = False
-        self.ready, self.ahead = CarriedPerturbations(), CarriedPerturbations()
+        self.ready = CarriedPerturbations()
+        self._lines: Deque[CarriedPerturbations] = deque(CarriedPerturbations() for _ in range(delay))
+        self._tell()
+
+    @property
+    def ahead(self) -> CarriedPerturbations:
+        """What the present update computes."""
+        return self._lines[-1]
+
+    def _tell(self) -> None:
         if self._stream is None:
             logger.info(
                 "--conadv-mode lookahead computes perturbations beside the update on a stream of their own; a CPU has "
@@ -52,7 +62,7 @@ class LookAhead:
             self._present, self._micro_batches_left = upcoming, max(1, present_size)
             self._shares_taken = 0
             self._queue = [batch for batch in upcoming if wanted and len(batch) > 0]  # an empty one stands for a dummy
-            self.ready, self.ahead = self.ahead, CarriedPerturbations()
+            self._advance()
         share = -(-len(self._queue) // max(1, self._micro_batches_left))
         self._micro_batches_left -= 1
         if share == 0:
@@ -63,6 +73,11 @@ class LookAhead:
                 ids, delta, broken = self._compute(batch)
                 self.ahead.put(ids, delta)
                 self._nonfinite.append(broken.sum())
+
+    def _advance(self) -> None:
+        """A new update: what was computed for it is ready."""
+        self.ready = self._lines.popleft()
+        self._lines.append(CarriedPerturbations())
 
     def join(self) -> None:
         """Let the trainer's stream wait: after this the parameters may change and ``ahead`` may be read."""
@@ -79,9 +94,16 @@ class LookAhead:
         self._nonfinite = []
         return count
 
-    def restore(self, states: Iterable[State]) -> None:
-        """Go on from what the ranks' ``ahead.state_dict()`` were."""
-        self.ahead = CarriedPerturbations.from_states(states)
+    def state(self) -> List[State]:
+        """What waits on this rank, the nearest update first; for :meth:`restore`."""
+        return [line.state_dict() for line in self._lines]
+
+    def restore(self, states: Iterable[List[State]]) -> None:
+        """Go on from what the ranks' :meth:`state` were."""
+        ranks = list(states)
+        for place in range(len(self._lines)):
+            of_all = [rank[place] for rank in ranks if place < len(rank)]
+            self._lines[place] = CarriedPerturbations.from_states(of_all)
 
     @contextmanager
     def _aside(self) -> Iterator[None]:

@@ -68,7 +68,7 @@ def test_batches_that_wait_have_masks_of_their_own(passes):
 def test_gradients_taken_ahead_have_masks_of_their_own(passes):
     task, model = toy_task(), model_noted_in(passes)
     upcoming = micro_batches()
-    task.look_ahead, task.upcoming_batches, task.present_size = (lambda: None), (lambda: upcoming), (lambda: BATCHES)
+    task.look_ahead, task.upcoming_batches, task.present_size = (lambda *_: None), (lambda: upcoming), (lambda: BATCHES)
     criterion = make_criterion("conadv_label_smoothed", task)
     trainer = SimpleNamespace(
         cfg=SimpleNamespace(distributed_training=SimpleNamespace(ddp_backend="pytorch_ddp")), get_model=lambda: model
