@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from fairseq.dataclass import ChoiceEnum
 
-from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, norm_log
+from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.frame.arch_setup import open_perturbations
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AscentConfig, ascent_of, check_ascent, require
 from fairseq_adv.criterions.frame.registration import register_method
+from fairseq_adv.criterions.frame.training_log import norm_log
 from fairseq_adv.data.cached_perturbations import CachedPerturbations
 from fairseq_adv.losses import DIVERGENCES
 from fairseq_adv.methods.arch import is_refresh_epoch, perturbation_from_neighbors
@@ -149,6 +150,9 @@ class ArchCriterion(AdversarialCriterion):
     def _commit(self) -> None:
         assert self.perturbations is not None
         self.perturbations.commit()
+
+    def keeps(self) -> str:
+        return "--criterion arch_* caches perturbations by sample id"
 
     # ---- one batch ----------------------------------------------------------------------------------------
 

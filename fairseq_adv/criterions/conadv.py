@@ -1,6 +1,7 @@
 """``--criterion conadv_label_smoothed``: concurrent adversarial learning (Liu et al. 2022)."""
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
+from functools import partial
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
@@ -8,7 +9,7 @@ from fairseq import utils
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor
 
-from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, autocast, norm_log
+from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, autocast
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.conadv_options import ConadvConfig, check_conadv
 from fairseq_adv.criterions.frame.config import run_seed
@@ -17,6 +18,7 @@ from fairseq_adv.criterions.frame.gathering import gather_on_first_rank, present
 from fairseq_adv.criterions.frame.look_ahead import LookAhead
 from fairseq_adv.criterions.frame.registration import register_method
 from fairseq_adv.criterions.frame.spare_ranks import SpareRanks
+from fairseq_adv.criterions.frame.training_log import norm_log
 from fairseq_adv.criterions.heads.head import LossWeights
 from fairseq_adv.methods.conadv import along, one_step
 from fairseq_adv.methods.freelb import gradient_left_on, leaf_of
@@ -57,7 +59,6 @@ class ConadvCriterion(AdversarialCriterion):
         self.delayed = DelayedBatches()
         self.line: Optional[LookAhead] = None
         self._along: List[Delayed] = []  # what the present micro-batch trains beside itself in shifted mode
-        self._model: Any = None
         self._amp = False
         self._new_attempt = True
         self._epoch_of_delayed: Optional[int] = None
@@ -67,10 +68,9 @@ class ConadvCriterion(AdversarialCriterion):
 
     def begin_training(self, trainer: Any, state: Optional[Dict[str, Any]]) -> None:
         super().begin_training(trainer, state)
-        self._model = trainer.get_model()
         self._amp = isinstance(getattr(trainer, "optimizer", None), AMPOptimizer)
         if self._looks_ahead:
-            self._open_line()
+            self._open_line(trainer.get_model())
         ranks = list((state or {}).get("ranks", []))
         if self.line is not None:
             self.line.restore(ranks)
@@ -81,23 +81,23 @@ class ConadvCriterion(AdversarialCriterion):
             self.delayed.load_state_dict(own, self.pads())
             self._epoch_of_delayed = int(state["epoch"]) if state else None
 
-    def _open_line(self) -> None:
+    def _open_line(self, model: Any) -> None:
         if not hasattr(self.task, "upcoming_batches"):
             raise ValueError(
                 "--conadv-mode lookahead needs the next update's batch, which the batch iterator of "
                 f"{type(self.task).__name__} does not tell: train with "
                 f"--task {self.head.own_task}, or choose --conadv-mode shifted"
             )
-        device = next(self._model.parameters()).device
+        device, compute = next(model.parameters()).device, partial(self._upcoming_perturbation, model)
         if not self._spare:
-            self.line = LookAhead(self._upcoming_perturbation, device, self.cfg.conadv_delay)
+            self.line = LookAhead(compute, device, self.cfg.conadv_delay)
         elif world_size() % 2:
             raise ValueError(
                 f"--conadv-placement spare needs an even number of ranks, half of them to perturb, got {world_size()}: "
                 "train on another number, or with --conadv-placement same"
             )
         else:
-            self.line = SpareRanks(self._upcoming_perturbation, self._shape, device, self.cfg.conadv_delay)
+            self.line = SpareRanks(compute, partial(self._shape, model), device, self.cfg.conadv_delay)
 
     def begin_epoch(self, epoch: int) -> None:
         if epoch != self._epoch_of_delayed:
@@ -143,6 +143,9 @@ class ConadvCriterion(AdversarialCriterion):
 
     # ---- one batch ----------------------------------------------------------------------------------------
 
+    def keeps(self) -> str:
+        return "--criterion conadv_* carries perturbations by sample id"
+
     def num_backwards(self) -> int:
         if self.shifted:
             return 1 + len(self._along)
@@ -153,7 +156,6 @@ class ConadvCriterion(AdversarialCriterion):
         return self.is_active()
 
     def train_step(self, sample: Dict[str, Any], model: Any, optimizer: Any, update_num: int) -> Any:
-        self._model = model
         try:
             return super().train_step(sample, model, optimizer, update_num)
         finally:
@@ -197,7 +199,7 @@ class ConadvCriterion(AdversarialCriterion):
             return ready
         with untouched_rng(ids.device):
             reseed_from_state(ids.device)
-            fresh, broken = self._perturbation(self.open_batch(self._model, batch.sample))
+            fresh, broken = self._perturbation(self.open_batch(batch.bare, batch.sample))
         batch.log["adv_nonfinite"] = batch.log.get("adv_nonfinite", 0) + (broken & ~found).sum()
         rows = found.view(-1, 1, 1)
         return Perturbation({s: torch.where(rows, ready.values[s], v) for s, v in fresh.values.items()}, fresh.masks)
@@ -225,17 +227,17 @@ class ConadvCriterion(AdversarialCriterion):
         seed = run_seed(self.cfg)
         return initial_perturbation("uniform", passes.ids, passes.masks, passes.dims, ball, 1.0, seed, self.epoch)
 
-    def _shape(self, sample: Dict[str, Any]) -> Tuple[Tensor, Perturbation]:
+    def _shape(self, model: Any, sample: Dict[str, Any]) -> Tuple[Tensor, Perturbation]:
         """The ids of a coming batch and a δ of zero for it."""
-        return sample["id"], self.open_batch(self._model, sample).passes.zero()
+        return sample["id"], self.open_batch(model, sample).passes.zero()
 
-    def _upcoming_perturbation(self, sample: Dict[str, Any]) -> Tuple[Tensor, Perturbation, Tensor]:
+    def _upcoming_perturbation(self, model: Any, sample: Dict[str, Any]) -> Tuple[Tensor, Perturbation, Tensor]:
         """δ of a batch of the next update; its ids stay on the CPU."""
         ids = sample["id"]
-        if next(self._model.parameters()).device.type == "cuda":
+        if next(model.parameters()).device.type == "cuda":
             sample = utils.move_to_cuda(sample)
         with autocast(self._amp):
-            delta, broken = self._perturbation(self.open_batch(self._model, sample))
+            delta, broken = self._perturbation(self.open_batch(model, sample))
         return ids, delta, broken
 
     def _shifted_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
@@ -248,7 +250,7 @@ class ConadvCriterion(AdversarialCriterion):
         device = batch.passes.ids.device
         for index, delayed in enumerate(self._along):
             sample, delta = on_device(delayed, device)
-            other = self.open_batch(self._model, sample)
+            other = self.open_batch(batch.model, sample)
             with untouched_rng(device):
                 reseed_from_state(device, stream=index)
                 adversarial = other.loss(other.passes.clean(delta))

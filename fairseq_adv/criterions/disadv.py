@@ -10,10 +10,11 @@ from typing import Any, Iterator
 
 from torch import Tensor
 
-from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, norm_log
+from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AdversarialConfig, require
 from fairseq_adv.criterions.frame.registration import register_method
+from fairseq_adv.criterions.frame.training_log import norm_log
 from fairseq_adv.methods.freelb import gradient_left_on, leaf_of
 from fairseq_adv.perturb import Ball
 

@@ -98,6 +98,9 @@ class FreeatCriterion(AdversarialCriterion):
 
     # ---- one batch ----------------------------------------------------------------------------------------
 
+    def keeps(self) -> str:
+        return "--criterion freeat_* carries perturbations by sample id"
+
     def num_backwards(self) -> int:
         return 1
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from fairseq.dataclass import ChoiceEnum
 
-from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, norm_log
+from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AdversarialConfig, require
 from fairseq_adv.criterions.frame.registration import register_method
+from fairseq_adv.criterions.frame.training_log import norm_log
 from fairseq_adv.methods.r3f import noise_perturbation
 from fairseq_adv.perturb import Output
 

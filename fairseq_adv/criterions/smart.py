@@ -4,12 +4,14 @@
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, norm_log
+from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AscentConfig, ascent_of, check_ascent, require
+from fairseq_adv.criterions.frame.perturbable import bare_model
 from fairseq_adv.criterions.frame.registration import register_method
+from fairseq_adv.criterions.frame.training_log import norm_log
 from fairseq_adv.methods.smart import MomentumTeacher
 from fairseq_adv.methods.worst_case import worst_case_perturbation
 from fairseq_adv.perturb import Output
@@ -53,6 +55,15 @@ class SmartCriterion(AdversarialCriterion):
             return {}
         return {"teacher": {name: p.detach().cpu() for name, p in self.teacher.parameters.items()}}
 
+    def keeps(self) -> str:
+        return "" if self.teacher is None else "--smart-bregman carries its teacher's parameters by name"
+
+    def begin_pass(self, model: nn.Module) -> None:
+        """The teacher follows in each update from the method's start on, also in plain ones and on dummy batches."""
+        super().begin_pass(model)
+        if self.teacher is not None and self.strength() > 0 and self.update_num >= self.cfg.adv_start_update:
+            self.teacher.follow(bare_model(model), self.update_num)
+
     def num_backwards(self) -> int:
         """The proximal term flows through the clean output, whose graph must then stay until the end."""
         return super().num_backwards() if self.teacher is None else 1
@@ -68,6 +79,5 @@ class SmartCriterion(AdversarialCriterion):
         """μ/λ · ½[KL(p‖p̃) + KL(p̃‖p)]; divided by λ because λ weighs the whole penalty."""
         if self.teacher is None:
             return None
-        self.teacher.follow(batch.bare, self.update_num)
         teacher = self.teacher.output(batch.bare, batch.bare_pass)
         return self.cfg.smart_bregman / self.strength() * batch.divergence(batch.clean, teacher, "sym-kl")

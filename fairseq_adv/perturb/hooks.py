@@ -31,6 +31,7 @@ class EmbeddingHook:
 
     def __init__(self, model: nn.Module, pads: Dict[str, int]) -> None:
         refuse_compiled(model)
+        self.model = model
         self.pads = pads
         self.dims: Dict[str, int] = {}
         self._transform: Optional[Transform] = None
@@ -41,8 +42,9 @@ class EmbeddingHook:
             module = owner_of_embeddings(model, side)
             embedding: nn.Module = module.embed_tokens  # type: ignore[assignment]
             embeddings[id(embedding)] = embedding
-            if isinstance(embedding, nn.Embedding):
-                self.dims[side] = embedding.embedding_dim
+            dim = getattr(embedding, "embedding_dim", None)
+            if isinstance(dim, int):
+                self.dims[side] = dim
             self._hook_owner(module, side)
         for embedding in embeddings.values():  # a shared embedding is hooked once
             self._handles.append(embedding.register_forward_hook(self._apply))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import nullcontext
 from typing import Any, ClassVar, ContextManager, Dict, Iterator, List, Optional, Tuple, Type, cast
 
 import torch
 from fairseq.criterions import FairseqCriterion
-from fairseq.logging import metrics
-from fairseq.models.lstm import LSTMEncoder
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor, nn
 
-from fairseq_adv.criterions.frame.batch import OuterLoss, TrainingBatch, bare_model
+from fairseq_adv.criterions.frame.batch import OuterLoss, TrainingBatch
 from fairseq_adv.criterions.frame.config import (
     AdversarialConfig,
     check_adversarial,
@@ -21,24 +18,13 @@ from fairseq_adv.criterions.frame.config import (
     run_seed,
     take_seed,
 )
-from fairseq_adv.criterions.frame.lifecycle import TrainingLifecycle, attach
+from fairseq_adv.criterions.frame.lifecycle import TrainingLifecycle, attach, refuse_own_backward
+from fairseq_adv.criterions.frame.perturbable import bare_model, hook_on, models_inside
 from fairseq_adv.criterions.frame.radius import RadiusSchedule
+from fairseq_adv.criterions.frame.reduction import no_gradient_sync, reduce_gradients_once
+from fairseq_adv.criterions.frame.training_log import reduce_own_columns, uniform_log
 from fairseq_adv.criterions.heads.head import Head, LossWeights
-from fairseq_adv.perturb import EmbeddingHook, Output, Perturbation
-
-# Sums over the batch: adv_loss over target tokens in nats, adv_nonfinite a count, the others over sentences.
-LOG_KEYS = (
-    "adv_loss",
-    "adv_norm_src",
-    "adv_norm_tgt",
-    "adv_refresh",
-    "adv_cached",
-    "adv_further",  # rebuilt from a further neighbour than the nearest, which is not in the cache
-    "adv_without",  # no neighbour in the cache: trained with δ = 0
-    "adv_nonfinite",
-    "adv_sentences",
-)
-_TENSOR_KEYS = ("adv_loss", "adv_norm_src", "adv_norm_tgt", "adv_nonfinite")
+from fairseq_adv.perturb import EmbeddingHook, Output
 
 
 class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
@@ -63,8 +49,8 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         if self.trains_perturbed:
             self._require_divergence()
         self.radius_schedule = RadiusSchedule.parse(cfg.adv_radius_schedule)
-        self._hook: Optional[EmbeddingHook] = None
-        self._hooked: Optional[nn.Module] = None
+        self._hooks: Dict[int, EmbeddingHook] = {}  # by the model that each holds, which as an attribute here would
+        # be the criterion's submodule: part of every checkpoint, and wrapped for distributed training
         attach(task, self)
 
     # ---- what a method implements -------------------------------------------------------------------------
@@ -146,8 +132,33 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
                 "them on the bare model; choose legacy_ddp or pytorch_ddp"
             )
         if self.strength() > 0:
-            self.head.check_model(bare_model(trainer.get_model()))
-            self.hook(trainer.get_model())
+            self._check_model(trainer.get_model())
+
+    def _check_model(self, model: nn.Module) -> None:
+        inside = models_inside(model)
+        for each in inside:
+            self.head.check_model(each)
+            self.hook(each)
+        if self.keeps() and inside != [bare_model(model)]:
+            raise ValueError(
+                f"{self.keeps()} from update to update, which {type(bare_model(model)).__name__} would mix between its "
+                "language pairs; choose a method that keeps nothing, such as r3f, vat or disadv, or --task translation"
+            )
+        if self.may_drive_backward():
+            refuse_own_backward(self.task)
+
+    def keeps(self) -> str:
+        """What a method keeps by sample or by parameter from one update to the next; empty for nothing."""
+        return ""
+
+    def may_drive_backward(self) -> bool:
+        """Whether :meth:`drives_backward` may be true in some update."""
+        return type(self).drives_backward is not AdversarialCriterion.drives_backward or self.num_backwards() > 1
+
+    def begin_pass(self, model: nn.Module) -> None:
+        """Every rank, before each micro-batch, whether or not it is regularised."""
+        if self.strength() > 0:
+            reduce_gradients_once(model)
 
     def forward(
         self, model: nn.Module, sample: Dict[str, Any], reduce: bool = True
@@ -203,14 +214,9 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
     def hook(self, model: nn.Module) -> EmbeddingHook:
         """The hook on *model*'s word embeddings; put on at the first call."""
         bare = bare_model(model)
-        if self._hook is None or self._hooked is not bare:
-            refuse_unrepeatable(bare)
-            if self.concat:
-                refuse_doubled_rows(bare)
-            if self._hook is not None:
-                self._hook.remove()
-            self._hook, self._hooked = EmbeddingHook(bare, self.pads()), bare
-        return self._hook
+        if id(bare) not in self._hooks:
+            self._hooks[id(bare)] = hook_on(bare, self.pads(), self.concat)
+        return self._hooks[id(bare)]
 
     def pads(self) -> Dict[str, int]:
         """The padding index of each perturbed side."""
@@ -224,7 +230,8 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
     def _log(self, batch: TrainingBatch, loss: Tensor) -> Dict[str, Any]:
         log = self.head.training_log(batch.sample, loss, batch.log)
         log["sample_size"] = self._sample_size(batch.sample)
-        return {**log, **uniform_log({**batch.log, "adv_sentences": log["nsentences"]}, loss.device)}
+        counts = {"adv_sentences": log["nsentences"], "adv_regularised": log["nsentences"]}
+        return {**log, **uniform_log({**batch.log, **counts, "adv_sample_size": log["sample_size"]}, loss.device)}
 
     def logging_outputs_can_be_summed(self) -> bool:
         """Whether ranks may add up their logs, value for value."""
@@ -234,60 +241,9 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
     def reduce_metrics(cls, logging_outputs: List[Dict[str, Any]]) -> None:
         """Aggregate over micro-batches and ranks; the method's own columns appear in training only."""
         cls.head_type.reduce_metrics(logging_outputs)
-        total = {key: sum(log.get(key, 0) for log in logging_outputs) for key in (*LOG_KEYS, "sample_size")}
-        sentences = total["adv_sentences"]
-        if sentences == 0:
-            return
-        metrics.log_scalar(
-            "adv_loss", total["adv_loss"] / total["sample_size"] / math.log(2), total["sample_size"], round=5
-        )
-        for key in ("adv_norm_src", "adv_norm_tgt", "adv_refresh", "adv_cached", "adv_further", "adv_without"):
-            metrics.log_scalar(key, total[key] / sentences, sentences, round=4)
-        metrics.log_scalar_sum("adv_nonfinite", total["adv_nonfinite"])
+        reduce_own_columns(logging_outputs)
 
 
 def autocast(enabled: bool) -> ContextManager[None]:
     """What ``--amp`` means for fairseq: mixed precision on a GPU, and no change on a CPU."""
     return torch.autocast("cuda", enabled=enabled and torch.cuda.is_available())
-
-
-def no_gradient_sync(model: nn.Module) -> ContextManager[None]:
-    """Inside, a backward pass of a distributed *model* keeps its gradients to this rank."""
-    return cast(Any, model).no_sync() if hasattr(model, "no_sync") else nullcontext()
-
-
-def uniform_log(values: Dict[str, Any], device: torch.device) -> Dict[str, Any]:
-    """*values* of :data:`LOG_KEYS`, 0 where there is none, in one order and with one type for each.
-
-    Fairseq sums the logs of the ranks by position, tensors apart from numbers; a dummy batch's log must line up.
-    """
-    log: Dict[str, Any] = {key: values.get(key, 0) for key in LOG_KEYS}
-    for key in _TENSOR_KEYS:
-        value = log[key]
-        log[key] = value.float() if torch.is_tensor(value) else torch.full((), float(value), device=device)
-    return log
-
-
-def norm_log(delta: Perturbation) -> Dict[str, Tensor]:
-    """``adv_norm_src`` and ``adv_norm_tgt``: the ℓ2 norms of the sentences' perturbations, summed over the batch."""
-    return {f"adv_norm_{side}": delta.sentence_norms(side).sum() for side in delta.sides}
-
-
-def refuse_unrepeatable(model: nn.Module) -> None:
-    """Raise ``ValueError`` for what makes two passes differ by more than δ and dropout: product quantisation noise."""
-    for module in model.modules():
-        for hook in module._forward_pre_hooks.values():
-            if getattr(hook, "__module__", "") == "fairseq.modules.quant_noise":
-                raise ValueError(
-                    "--quant-noise-pq changes weights at random inside each pass, so the effect of a perturbation "
-                    "cannot be told from it; train with --quant-noise-pq 0"
-                )
-
-
-def refuse_doubled_rows(model: nn.Module) -> None:
-    """Raise ``ValueError`` for an encoder whose rows must come sorted by length, which a batch twice over is not."""
-    if isinstance(getattr(model, "encoder", None), LSTMEncoder):
-        raise ValueError(
-            f"--adv-passes concat puts a batch twice into one pass, but {type(model).__name__} needs sentences sorted "
-            "by length; train with --adv-passes sequential"
-        )

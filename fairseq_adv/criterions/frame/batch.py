@@ -9,19 +9,13 @@ from typing import Any, Callable, Dict, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
+from fairseq_adv.criterions.frame.perturbable import bare_model
 from fairseq_adv.criterions.heads.head import Head, JointLoss, LossWeights
 from fairseq_adv.perturb import BatchPasses, EmbeddingHook, Output, Perturbation
 from fairseq_adv.perturb.hooks import without_activation_checkpoints
 
 # Half-precision gradients of a divergence of 1e-4 nats would underflow; the ascent normalises them anyway.
 HALF_GRADIENT_SCALE = 1024.0
-
-
-def bare_model(model: nn.Module) -> nn.Module:
-    """The model inside the wrappers for distributed training (each keeps it under ``module``)."""
-    while isinstance(getattr(model, "_modules", {}).get("module"), nn.Module):
-        model = model._modules["module"]  # type: ignore[assignment]
-    return model
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class TrainingBatch:
         self, head: Head, model: nn.Module, sample: Dict[str, Any], hook: EmbeddingHook, outer: OuterLoss
     ) -> None:
         self._head, self._outer = head, outer
-        self.bare, self.sample = bare_model(model), sample
+        self.model, self.bare, self.sample = model, bare_model(model), sample
         # closures over the batch itself would keep it, and all its outputs, alive until the garbage collector runs
         self.bare_pass: Callable[[], Output] = partial(bare_pass, head, self.bare, sample)
         self.passes = BatchPasses(

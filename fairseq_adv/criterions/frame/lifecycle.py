@@ -9,7 +9,11 @@ from __future__ import annotations
 import logging
 from typing import Any, Dict, List, Optional
 
+from fairseq.tasks import FairseqTask
+
 logger = logging.getLogger(__name__)
+
+_PER_PAIR = "_per_lang_pair_train_loss"  # multilingual_translation: one batch of its dictionary of batches
 
 STATE_KEY = "fairseq_adv"  # extra_state[<task class>][STATE_KEY] of a checkpoint
 
@@ -35,6 +39,9 @@ class TrainingLifecycle:
         """Every rank, before each forward pass of training; a dummy batch only keeps the ranks in step."""
         self.update_num, self.dummy_batch = update_num, dummy_batch
 
+    def begin_pass(self, model: Any) -> None:
+        """Every rank, after that, with the *model* that the trainer hands to the task."""
+
     def drives_backward(self) -> bool:
         """Whether the coming batch goes to :meth:`train_step` instead of the task's own."""
         return False
@@ -58,9 +65,16 @@ def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
 
     def train_step(sample, model, criterion, optimizer, update_num, ignore_grad=False, **kwargs):
         lifecycle.begin_micro_batch(update_num, ignore_grad)
-        if lifecycle.drives_backward():
+        lifecycle.begin_pass(model)
+        if lifecycle.drives_backward() and not hasattr(cls, _PER_PAIR):
             return lifecycle.train_step(sample, model, optimizer, update_num)
         return cls.train_step(task, sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs)
+
+    def train_pair(lang_pair, model, update_num, criterion, sample, optimizer, ignore_grad):
+        """One of the batches of a task whose batch is a dictionary of them."""
+        if lifecycle.drives_backward():
+            return lifecycle.train_step(sample[lang_pair], model.models[lang_pair], optimizer, update_num)
+        return getattr(cls, _PER_PAIR)(task, lang_pair, model, update_num, criterion, sample, optimizer, ignore_grad)
 
     def begin_epoch(epoch: int, model: Any) -> None:
         cls.begin_epoch(task, epoch, model)
@@ -87,3 +101,16 @@ def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
 
     for wrapper in (train_step, begin_epoch, get_checkpoint_dict, before_save_checkpoint, after_load_checkpoint):
         setattr(task, wrapper.__name__, wrapper)
+    if hasattr(cls, _PER_PAIR):
+        setattr(task, _PER_PAIR, train_pair)
+
+
+def refuse_own_backward(task: Any) -> None:
+    """Raise ``ValueError`` for a *task* that runs forward and backward passes by itself, which a criterion would do."""
+    cls = type(task)
+    if isinstance(task, FairseqTask) and cls.train_step is not FairseqTask.train_step and not hasattr(cls, _PER_PAIR):
+        raise ValueError(
+            f"--task {getattr(cls, '_name', None) or cls.__name__} runs the backward pass of its batches itself, but "
+            "this method takes several of them with gradients between; choose a method with one backward pass, such as "
+            "r3f without --adv-detach-clean, or another task"
+        )

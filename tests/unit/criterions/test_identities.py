@@ -6,7 +6,8 @@ import pytest
 import torch
 from fairseq.criterions import CRITERION_REGISTRY
 
-from fairseq_adv.criterions.frame.adversarial import LOG_KEYS, AdversarialCriterion
+from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.frame.training_log import LOG_KEYS
 from fairseq_adv.criterions.heads.translation import TranslationHead
 from tests.unit.criterions.updates import make_criterion, plain_criterion, run_update, same_bits
 from tests.unit.toy_models import toy_batch, toy_model

@@ -9,7 +9,8 @@ import torch
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
 from fairseq.criterions.sentence_prediction import SentencePredictionConfig, SentencePredictionCriterion
 
-from fairseq_adv.criterions.frame.adversarial import LOG_KEYS, AdversarialCriterion
+from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.frame.training_log import LOG_KEYS
 from fairseq_adv.criterions.heads.sentence import SentenceHead
 from tests.unit.criterions.updates import make_criterion, run_update, same_bits
 from tests.unit.sentence_models import sentence_batch, sentence_model, sentence_task

@@ -141,3 +141,19 @@ def test_teacher_survives_a_checkpoint():
     resumed = run_update(second, model, [batch], update_num=1)
     assert torch.equal(uninterrupted.loss, resumed.loss)
     assert uninterrupted.loss > run_update(smart(), model, [batch]).loss
+
+
+def test_the_teacher_follows_in_plain_updates_and_on_dummy_batches():
+    """``--smart-momentum`` is for one update, whatever ``--adv-every`` and the other ranks do."""
+    model, parameters = toy_model(), []
+    criterion = make_criterion("smart_label_smoothed", smart_bregman=0.5, smart_momentum=0.5, adv_every=4)
+    for update in range(4):
+        criterion.begin_micro_batch(update, dummy_batch=update == 2)
+        criterion.begin_pass(model)
+        parameters.append(next(model.parameters()).detach().clone())
+        with torch.no_grad():
+            next(model.parameters()).add_(1.0)
+    expected = parameters[0]
+    for value in parameters[1:]:
+        expected = 0.5 * expected + 0.5 * value
+    torch.testing.assert_close(next(iter(criterion.teacher.parameters.values())), expected)

@@ -54,6 +54,7 @@ def run_update(
     for batch in batches:
         if hasattr(criterion, "begin_micro_batch"):
             criterion.begin_micro_batch(update_num, dummy_batch=False)
+            criterion.begin_pass(model)
         if hasattr(criterion, "drives_backward") and criterion.drives_backward():
             loss, _, log = criterion.train_step(batch, model, optimizer, update_num)
         else:

@@ -6,9 +6,10 @@ import pytest
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 
-from fairseq_adv.criterions.frame.adversarial import LOG_KEYS, AdversarialCriterion, norm_log
+from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.frame.config import AdversarialConfig, AscentConfig, check_ascent
 from fairseq_adv.criterions.frame.registration import with_head_options
+from fairseq_adv.criterions.frame.training_log import LOG_KEYS, norm_log
 from fairseq_adv.criterions.heads.translation import TranslationHead
 from fairseq_adv.perturb import Ball, initial_perturbation
 from tests.unit.toy_models import toy_batch, toy_model, toy_task

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fairseq.models import FairseqMultiModel
+from fairseq.tasks import FairseqTask
 from torch import nn
 
-from tests.unit.criterions.updates import make_criterion
-from tests.unit.toy_models import as_namespace, toy_batch, toy_model
+from tests.unit.criterions.updates import make_criterion, run_update
+from tests.unit.toy_models import as_namespace, toy_batch, toy_model, toy_task
 
 
 def trainer_of(model, backend="pytorch_ddp"):
@@ -58,3 +60,66 @@ def test_one_pass_over_twice_the_rows_of_an_encoder_that_needs_sorted_lengths():
     criterion = make_criterion("r3f_label_smoothed", adv_passes="concat")
     with pytest.raises(ValueError, match=r"--adv-passes concat.*sequential"):
         criterion(toy_model("lstm"), toy_batch())
+
+
+def test_scalar_quantisation_noise():
+    from fairseq.modules.quantization.scalar import quantize_model_
+
+    model = toy_model()
+    quantize_model_(model, p=0.2, bits=8, update_step=10)
+    with pytest.raises(ValueError, match=r"--quant-noise-scalar .*train with --quant-noise-scalar 0"):
+        make_criterion("r3f_label_smoothed").begin_training(trainer_of(model), None)
+
+
+class Characters(nn.Module):
+    """Words made of something else than a table."""
+
+    def forward(self, tokens):
+        return torch.zeros(*tokens.shape, 16)
+
+
+def test_inputs_without_a_table_of_words():
+    model = toy_model()
+    model.encoder.embed_tokens = Characters()
+    with pytest.raises(ValueError, match=r"cannot perturb side 'src' .*--adv-sides"):
+        make_criterion("r3f_label_smoothed").begin_training(trainer_of(model), None)
+    make_criterion("r3f_label_smoothed", adv_sides="tgt").begin_training(trainer_of(model), None)
+
+
+def two_pairs():
+    """A model for each of two language pairs, which share their encoder."""
+    first, second = toy_model(), toy_model(seed=2)
+    encoders = {"en-de": first.encoder, "de-en": first.encoder}
+    return FairseqMultiModel(encoders, {"en-de": first.decoder, "de-en": second.decoder})
+
+
+KEEPING = {"arch": {}, "conadv": {"conadv_mode": "shifted"}, "freeat": {}, "smart": {"smart_bregman": 0.5}}
+
+
+@pytest.mark.parametrize("method", KEEPING)
+def test_methods_that_keep_something_for_each_sample_with_a_model_for_each_pair(method):
+    criterion = make_criterion(f"{method}_label_smoothed", **KEEPING[method])
+    with pytest.raises(ValueError, match=f"--.*{method}.* from update to update, .*language pairs"):
+        criterion.begin_training(trainer_of(two_pairs()), None)
+
+
+@pytest.mark.parametrize("method", ["disadv", "r3f", "smart"])
+def test_each_pairs_model_is_hooked(method):
+    model, criterion = two_pairs(), make_criterion(f"{method}_label_smoothed")
+    criterion.begin_training(trainer_of(model), None)
+    assert {id(each) for each in model.models.values()} == set(criterion._hooks)
+    for each in model.models.values():
+        assert run_update(criterion, each, [toy_batch()]).log["adv_loss"] > 0
+
+
+class OwnLoop(FairseqTask):
+    source_dictionary = target_dictionary = toy_task().source_dictionary
+
+    def train_step(self, *args, **kwargs):
+        raise NotImplementedError
+
+
+def test_tasks_with_a_backward_pass_of_their_own():
+    with pytest.raises(ValueError, match=r"OwnLoop runs the backward pass .*several of them"):
+        make_criterion("disadv_label_smoothed", OwnLoop(None)).begin_training(trainer_of(toy_model()), None)
+    make_criterion("r3f_label_smoothed", OwnLoop(None)).begin_training(trainer_of(toy_model()), None)

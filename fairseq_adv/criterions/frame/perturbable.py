@@ -1,0 +1,63 @@
+"""Whether a model can be perturbed: asked once, before the first update, of each model that a run trains."""
+
+from __future__ import annotations
+
+from typing import Dict, List
+
+from fairseq.models import FairseqMultiModel
+from fairseq.models.lstm import LSTMEncoder
+from torch import nn
+
+from fairseq_adv.perturb import EmbeddingHook
+
+
+def bare_model(model: nn.Module) -> nn.Module:
+    """The model inside the wrappers for distributed training (each keeps it under ``module``)."""
+    while isinstance(getattr(model, "_modules", {}).get("module"), nn.Module):
+        model = model._modules["module"]  # type: ignore[assignment]
+    return model
+
+
+def models_inside(model: nn.Module) -> List[nn.Module]:
+    """The models that batches go through: *model* itself, or one for each language pair."""
+    bare = bare_model(model)
+    return list(bare.models.values()) if isinstance(bare, FairseqMultiModel) else [bare]
+
+
+def hook_on(model: nn.Module, pads: Dict[str, int], concat: bool) -> EmbeddingHook:
+    """The hook on the word embeddings of *model*; raises ``ValueError`` that names what of it cannot be perturbed."""
+    refuse_unrepeatable(model)
+    if concat:
+        refuse_doubled_rows(model)
+    hook = EmbeddingHook(model, pads)
+    for side in sorted(set(pads) - set(hook.dims)):
+        raise ValueError(
+            f"cannot perturb side {side!r} of {type(model).__name__}: its embed_tokens is no table of word embeddings "
+            "and tells no embedding_dim; choose the other side with --adv-sides, or a model with word embeddings there"
+        )
+    return hook
+
+
+def refuse_unrepeatable(model: nn.Module) -> None:
+    """Raise ``ValueError`` for what makes two passes differ by more than δ and dropout: quantisation noise."""
+    for module in model.modules():
+        hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+        if any(getattr(hook, "__module__", "") == "fairseq.modules.quant_noise" for hook in hooks):
+            raise ValueError(
+                "--quant-noise-pq changes weights at random inside each pass, so the effect of a perturbation "
+                "cannot be told from it; train with --quant-noise-pq 0"
+            )
+        if type(module).__module__.startswith("fairseq.modules.quantization.scalar"):
+            raise ValueError(
+                "--quant-noise-scalar changes weights at random inside each pass and counts the passes to choose its "
+                "scale, so the effect of a perturbation cannot be told from it; train with --quant-noise-scalar 0"
+            )
+
+
+def refuse_doubled_rows(model: nn.Module) -> None:
+    """Raise ``ValueError`` for an encoder whose rows must come sorted by length, which a batch twice over is not."""
+    if isinstance(getattr(model, "encoder", None), LSTMEncoder):
+        raise ValueError(
+            f"--adv-passes concat puts a batch twice into one pass, but {type(model).__name__} needs sentences sorted "
+            "by length; train with --adv-passes sequential"
+        )
