@@ -146,6 +146,9 @@ class ConadvCriterion(AdversarialCriterion):
     def keeps(self) -> str:
         return "--criterion conadv_* carries perturbations by sample id"
 
+    def needs_gradients_between(self) -> bool:
+        return self.shifted
+
     def num_backwards(self) -> int:
         if self.shifted:
             return 1 + len(self._along)

@@ -38,6 +38,9 @@ class DisadvCriterion(AdversarialCriterion):
         rule = "0 (off) or 1: both halves of DisAdv's loss weigh the same"
         require(cfg.adv_lambda in (0.0, 1.0), "--adv-lambda", rule, cfg.adv_lambda)
 
+    def needs_gradients_between(self) -> bool:
+        return True
+
     def num_backwards(self) -> int:
         return 2
 

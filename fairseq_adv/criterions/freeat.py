@@ -101,6 +101,9 @@ class FreeatCriterion(AdversarialCriterion):
     def keeps(self) -> str:
         return "--criterion freeat_* carries perturbations by sample id"
 
+    def needs_gradients_between(self) -> bool:
+        return True
+
     def num_backwards(self) -> int:
         return 1
 

@@ -31,6 +31,9 @@ class FreelbCriterion(AdversarialCriterion):
         rule = "0 (off) or 1: FreeLB's loss has no clean term to weigh against"
         require(cfg.adv_lambda in (0.0, 1.0), "--adv-lambda", rule, cfg.adv_lambda)
 
+    def needs_gradients_between(self) -> bool:
+        return self.cfg.adv_steps > 1
+
     def num_backwards(self) -> int:
         return self.cfg.adv_steps
 

@@ -56,6 +56,9 @@ class ScalaCriterion(AdversarialCriterion):
                 "pass, which would not run; choose --scala-loss kl"
             )
 
+    def needs_gradients_between(self) -> bool:
+        return str(self.cfg.scala_loss) == "ce"
+
     def num_backwards(self) -> int:
         return 2 if str(self.cfg.scala_loss) == "ce" else super().num_backwards()
 

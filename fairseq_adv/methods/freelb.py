@@ -19,13 +19,9 @@ def leaf_of(delta: Perturbation) -> Perturbation:
 def gradient_left_on(leaf: Perturbation) -> Tuple[Perturbation, Tensor]:
     """The gradient that a backward pass left on *leaf*, and ``B`` (bool): sentences where it was not finite.
 
-    Raises ``RuntimeError`` if no backward pass has run since: δ would stay where it is without a word.
+    Zero for a side that the output does not depend on, as in :func:`perturbation_gradient`.
     """
-    gradients = {}
-    for side, values in leaf.values.items():
-        if values.grad is None:
-            raise RuntimeError("the loss at δ needs its backward pass before δ can move: train through train_step")
-        gradients[side] = values.grad
+    gradients = {s: torch.zeros_like(v) if v.grad is None else v.grad for s, v in leaf.values.items()}
     broken = nonfinite_rows(list(gradients.values()))
     return Perturbation(gradients, leaf.masks).zero_rows(broken), broken
 

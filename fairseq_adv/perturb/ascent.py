@@ -14,10 +14,14 @@ Objective = Callable[[Perturbation], Tensor]
 
 
 def perturbation_gradient(objective: Objective, delta: Perturbation) -> Perturbation:
-    """∂objective/∂δ, in fp32; no parameter gets a gradient and no gradient hook of a parameter runs."""
+    """∂objective/∂δ, in fp32; no parameter gets a gradient and no gradient hook of a parameter runs.
+
+    Zero for a side that the output does not depend on: LayerDrop may leave out every layer that looks at the source.
+    """
     leaves = delta.map(lambda values, _: values.detach().float().requires_grad_())
     with torch.enable_grad():
-        gradients = torch.autograd.grad(objective(leaves), list(leaves.values.values()))
+        sides = list(leaves.values.values())
+        gradients = torch.autograd.grad(objective(leaves), sides, allow_unused=True, materialize_grads=True)
     return Perturbation(dict(zip(leaves.values, gradients)), delta.masks)
 
 

@@ -168,6 +168,8 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
             loss, sample_size, log = self.head.plain(model, sample, reduce=reduce)
             own = {"adv_sentences": log["nsentences"]} if model.training else {}
             return loss, sample_size, {**log, **uniform_log(own, sample["target"].device)}
+        if self.needs_gradients_between():
+            raise RuntimeError("the loss at δ needs its backward pass before δ can move: train through train_step")
         batch = self.open_batch(model, sample)
         loss = sum(self.loss_terms(batch), torch.zeros((), device=sample["target"].device))
         return loss, self._sample_size(sample), self._log(batch, loss)
@@ -175,6 +177,10 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
     def drives_backward(self) -> bool:
         """Whether the coming batch takes several backward passes, and so :meth:`train_step` instead of fairseq's."""
         return self.is_active() and self.num_backwards() > 1
+
+    def needs_gradients_between(self) -> bool:
+        """Whether a term of the loss comes from the gradients of the one before, so that no sum of them will do."""
+        return False
 
     def train_step(
         self, sample: Dict[str, Any], model: nn.Module, optimizer: Any, update_num: int

@@ -44,3 +44,10 @@ def test_radius_schedule_scales_the_norm():
 def test_a_weight_that_disadv_does_not_have_is_refused():
     with pytest.raises(ValueError, match=r"--adv-lambda must be 0 .*or 1.*got 2"):
         make_criterion("disadv_label_smoothed", adv_lambda=2.0)
+
+
+@pytest.mark.parametrize("name", ["disadv", "freelb", "freeat"])
+def test_a_forward_pass_alone_is_no_update(name):
+    criterion = make_criterion(f"{name}_label_smoothed")
+    with pytest.raises(RuntimeError, match="needs its backward pass"):
+        criterion(toy_model(), toy_batch())

@@ -133,3 +133,10 @@ def test_zero_steps_return_the_start():
     start = Perturbation({"src": torch.ones(1, 2, 2) * 0.01}, {"src": mask})
     result, _ = projected_gradient_ascent(lambda d: d.values["src"].sum(), start, Ball(1.0), 0, 0.1)
     assert torch.equal(result.values["src"], start.values["src"])
+
+
+def test_a_side_that_the_objective_does_not_depend_on_has_no_gradient():
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    delta = Perturbation({side: torch.ones(2, 3, 4) for side in ("src", "tgt")}, {"src": mask, "tgt": mask})
+    gradient = perturbation_gradient(lambda leaves: leaves.values["tgt"].square().sum(), delta)
+    assert gradient.values["src"].abs().sum() == 0 and (gradient.values["tgt"] == 2).all()
