@@ -19,6 +19,7 @@
 #   --bpe sentencepiece        or subword-nmt
 #   --vocabulary N             pieces or merges of both languages together
 #   --embeddings SOURCE        word embeddings that neighbors are found by: hf:NAME_OR_PATH, fairseq:FILE, random
+#   --proportion 0.1           share of pairs that arch caches; another has a neighbor file of its own
 #   --methods plain,arch       what "all" trains
 #   --epochs N                 the budget of a training
 #   --batch-tokens N           target tokens of an update, such as 64k
@@ -53,7 +54,7 @@ average=0
 train_options=()       # architecture, optimizer, regularisation
 
 # ---- options ----
-mirror='' work=work bpe=sentencepiece embeddings=hf:bert-base-multilingual-cased methods=plain,arch
+mirror='' work=work proportion=0.1 bpe=sentencepiece embeddings=hf:bert-base-multilingual-cased methods=plain,arch
 reverse='' normalize='' run_name='' tokenizer='' asked_beam='' asked_lenpen='' workers=$(nproc 2>/dev/null || echo 1)
 more=() words=()
 
@@ -74,7 +75,7 @@ parse() {
       -h | --help) usage; exit 0 ;;
       --) shift; more=("$@"); break ;;
       --mirror | --work-dir | --bpe | --vocabulary | --embeddings | --methods | --epochs | --batch-tokens | --beam \
-        | --lenpen | --average | --name | --workers | --sacrebleu-tokenize) [ $# -gt 1 ] || stop "$1 needs a value" ;;
+        | --lenpen | --average | --name | --workers | --sacrebleu-tokenize | --proportion) [ $# -gt 1 ] || stop "$1 needs a value" ;;
       -*) stop "unknown option $1 (--help lists them; options of fairseq-train go after --)" ;;
       *) words+=("$1"); shift; continue ;;
     esac
@@ -91,6 +92,7 @@ parse() {
       --lenpen) asked_lenpen=$2 ;;
       --average) average=$2 ;;
       --name) run_name=$2 ;;
+      --proportion) proportion=$2 ;;
       --sacrebleu-tokenize) tokenizer=$2 ;;
       --workers) workers=$2 ;;
     esac
@@ -109,6 +111,7 @@ validation_search() {
 
 check() {
   local option
+  [[ $proportion =~ ^(1|0?\.[0-9]+)$ ]] || stop "--proportion must be in (0, 1], such as 0.1, got $proportion"
   for option in vocabulary epochs beam workers; do
     [[ ${!option} =~ ^[1-9][0-9]*$ ]] || stop "--$option must be a positive number, got ${!option}"
   done
@@ -138,8 +141,9 @@ place() {
 }
 
 neighbor_file() {
-  local embedded=${embeddings##*/}
-  echo "$data/neighbors-$source-$target-${embedded//:/-}-seed$1.safetensors"
+  local embedded=${embeddings##*/} share=''
+  if [ "$proportion" != 0.1 ]; then share=-proportion$proportion; fi
+  echo "$data/neighbors-$source-$target-${embedded//:/-}$share-seed$1.safetensors"
 }
 run_folder() { echo "$runs/$1-seed$2"; }
 
@@ -224,9 +228,9 @@ neighbors() {
   file=$(neighbor_file "$seed")
   if [ -f "$file" ]; then return; fi
   say "neighbors of $source-$target, seed $seed, by $embeddings"
-  # 10 % cached, K = 1: ARCH, appendix B.1; the file holds 5 so that other K can be tried
+  # 10 % cached unless --proportion says otherwise, K = 1: ARCH, appendix B.1; the file holds 5 so that other K can be tried
   fairseq-adv neighbors "$data/bin" --source-lang "$source" --target-lang "$target" --output "$file" \
-    --embeddings "$embeddings" --proportion 0.1 --num-neighbors 5 --seed "$seed" --remove-bpe "${bpe//-/_}" >&2
+    --embeddings "$embeddings" --proportion "$proportion" --num-neighbors 5 --seed "$seed" --remove-bpe "${bpe//-/_}" >&2
 }
 
 train() {
@@ -237,7 +241,7 @@ train() {
   if [ "$method" = plain ]; then objective=(--criterion label_smoothed_cross_entropy); fi
   if [ "$method" = arch ]; then
     neighbors "$seed"
-    objective+=(--cache-neighbors "$(neighbor_file "$seed")")
+    objective+=(--cache-neighbors "$(neighbor_file "$seed")" --cache-proportion "$proportion")
   fi
   if [ "$average" -gt 0 ]; then keep=(--keep-last-epochs "$average"); fi
   share=(--share-decoder-input-output-embed)
@@ -247,6 +251,7 @@ train() {
   mkdir -p "$run"
   settings="$method $seed $epochs $batch_tokens $average ${more[*]}"
   if [ "$method" = arch ]; then settings+=" $embeddings"; fi
+  if [ "$method" = arch ] && [ "$proportion" != 0.1 ]; then settings+=" $proportion"; fi
   if [ -f "$run/settings" ] && [ "$(cat "$run/settings")" != "$settings" ]; then
     stop "$run was begun with other settings ($(cat "$run/settings")): take another --work-dir, or delete it"
   fi

@@ -27,6 +27,7 @@ COMMANDS = (
     "study large-batch",
     "report",
     "probe",
+    "reproduce",
 )
 
 

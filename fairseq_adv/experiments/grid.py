@@ -40,6 +40,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     add("--devices", type=int, nargs="+", default=[], metavar="GPU", help="numbers of the GPUs that runs may use")
     add("--baseline", help="variant to compare with (default: the first)")
     add("--output", type=Path, help="folder of the runs of a prepared folder (default: CORPUS/runs-epochsN)")
+    add("--evaluate", default="", metavar="OPTIONS", help="options of evaluate_run.sh in quotes, for prepared folders")
     add("--no-comparison", action="store_true", help="train and score only: no tables, no report")
     words = list(argv)
     cut = words.index("--") if "--" in words else len(words)
@@ -84,7 +85,7 @@ def _corpus(text: str, args: argparse.Namespace) -> Corpus:
         return Recipe([*words, *epochs], args.train_options)
     epochs_here = args.epochs or 60
     output = args.output or Path(text).absolute() / f"runs-epochs{epochs_here}"
-    return PreparedFolder(Path(text).absolute(), epochs_here, args.train_options, output)
+    return PreparedFolder(Path(text).absolute(), epochs_here, args.train_options, output, args.evaluate.split())
 
 
 def prepare(corpora: Sequence[Corpus], args: argparse.Namespace) -> Optional[str]:

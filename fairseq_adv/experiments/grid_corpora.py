@@ -8,12 +8,16 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Protocol, Sequence
 
 from fairseq_adv.experiments.jobs import Command
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+DEFAULT_PROPORTION = "0.1"
 
 
 class Variant(NamedTuple):
@@ -25,6 +29,15 @@ class Variant(NamedTuple):
 
     def for_seed(self, seed: int) -> List[str]:
         return [word.replace("{seed}", str(seed)) for word in self.options]
+
+    @property
+    def proportion(self) -> str:
+        """The share of pairs that ARCH caches, for which the corpus makes a neighbour file of its own."""
+        return dict(zip(self.options, self.options[1:])).get("--cache-proportion", DEFAULT_PROPORTION)
+
+    @property
+    def needs_neighbors(self) -> bool:
+        return self.method == "arch" and "--cache-neighbors" not in self.options
 
 
 def parse_variant(text: str) -> Variant:
@@ -56,28 +69,47 @@ class Corpus(Protocol):
 
 
 class PreparedFolder:
-    """WORK/PAIR-PAIRS of the quickstart: ``bin/``, ``raw/`` and ``neighbors-seedN.safetensors``."""
+    """WORK/PAIR-PAIRS of the quickstart: ``bin/``, ``raw/`` and ``neighbors-seedN.safetensors``.
 
-    def __init__(self, path: Path, epochs: int, train_options: Sequence[str], output: Path) -> None:
+    *evaluate* are options of ``evaluate_run.sh``.
+    """
+
+    def __init__(
+        self, path: Path, epochs: int, train_options: Sequence[str], output: Path, evaluate: Sequence[str] = ()
+    ) -> None:
         for part in ("bin", "raw"):
             if not (path / part).is_dir():
                 raise ValueError(f"{path} has no {part}/: prepare it with scripts/quickstart.sh --prepare-only")
         self.path, self.epochs, self.train_options = path, epochs, train_options
-        self.output = output
+        self.output, self.evaluate = output, evaluate
         self.label = path.name
 
-    def _neighbors(self, seed: int) -> Path:
-        return self.path / f"neighbors-seed{seed}.safetensors"
+    def _neighbors(self, seed: int, proportion: str = DEFAULT_PROPORTION) -> Path:
+        share = "" if proportion == DEFAULT_PROPORTION else f"proportion{proportion}-"
+        return self.path / f"neighbors-{share}seed{seed}.safetensors"
 
     def prepare(self, variants: Sequence[Variant], seeds: Sequence[int]) -> Iterator[Command]:
-        arch = [v.name for v in variants if v.method == "arch" and "--cache-neighbors" not in v.options]
+        arch = [variant.name for variant in variants if variant.needs_neighbors]
         lacking = [str(seed) for seed in seeds if arch and not self._neighbors(seed).is_file()]
         if lacking:
             raise ValueError(
                 f"{self.path} has no neighbor file for seed {', '.join(lacking)}, which {', '.join(arch)} needs: run "
                 f"scripts/quickstart.sh --prepare-only --seed {lacking[0]} with the options that prepared the folder"
             )
-        return iter(())
+        for proportion in dict.fromkeys(variant.proportion for variant in variants if variant.needs_neighbors):
+            for seed in seeds:
+                file = self._neighbors(seed, proportion)
+                if not file.is_file():
+                    yield self._build(file, seed, proportion)
+
+    def _build(self, file: Path, seed: int, proportion: str) -> Command:
+        """Neighbours among another share of cached pairs, by the embeddings of the file that there is; one each."""
+        from fairseq_adv.neighbors import load_neighbors
+
+        embeddings = next(iter(load_neighbors(self._neighbors(seed), num_neighbors=1).source.values()))
+        command = [sys.executable, "-m", "fairseq_adv.cli.main", "neighbors", self.path / "bin", "--output", file]
+        command += ["--embeddings", embeddings, "--proportion", proportion, "--num-neighbors", 1, "--seed", seed]
+        return [*command, "--remove-bpe", "sentencepiece"]
 
     def folder(self, variant: Variant, seed: int) -> Path:
         return self.output / f"{variant.name}-seed{seed}"
@@ -85,16 +117,21 @@ class PreparedFolder:
     def commands(self, variant: Variant, seed: int) -> Iterator[Command]:
         run = self.folder(variant, seed)
         options = [*self.train_options, *variant.for_seed(seed)]
-        if variant.method == "arch" and "--cache-neighbors" not in options:
-            options += ["--cache-neighbors", str(self._neighbors(seed))]
+        if variant.needs_neighbors:
+            options += ["--cache-neighbors", str(self._neighbors(seed, variant.proportion))]
         regime = ["--name", variant.name, "--epochs", self.epochs, "--seed", seed]
         yield ["bash", SCRIPTS / "train_small.sh", self.path / "bin", run, variant.method, *regime, "--", *options]
         score = run / "score.json"
         if not (score.is_file() and score.stat().st_mtime >= (run / "done").stat().st_mtime):
-            yield ["bash", SCRIPTS / "evaluate_run.sh", self.path / "bin", run, self.path / "raw"]
+            yield ["bash", SCRIPTS / "evaluate_run.sh", self.path / "bin", run, self.path / "raw", *self.evaluate]
 
     def report_folder(self) -> Path:
         return self.output / "report"
+
+
+def _share(proportion: str) -> List[str]:
+    """A recipe's option for a share of cached pairs other than its own."""
+    return [] if proportion == DEFAULT_PROPORTION else ["--proportion", proportion]
 
 
 class Recipe:
@@ -117,16 +154,17 @@ class Recipe:
 
     def prepare(self, variants: Sequence[Variant], seeds: Sequence[int]) -> Iterator[Command]:
         yield self._step("prepare")
-        if any(variant.method == "arch" for variant in variants):
+        for proportion in dict.fromkeys(variant.proportion for variant in variants if variant.needs_neighbors):
             for seed in seeds:
-                yield self._step("neighbors", seed)
+                yield self._step(*_share(proportion), "neighbors", seed)
 
     def folder(self, variant: Variant, seed: int) -> Path:
         return self._where(variant.name, seed)
 
     def commands(self, variant: Variant, seed: int) -> Iterator[Command]:
         options = [*self.train_options, *variant.for_seed(seed)]
-        yield [*self._step("--name", variant.name, "train", variant.method, seed), "--", *options]
+        share = _share(variant.proportion) if variant.needs_neighbors else []
+        yield [*self._step(*share, "--name", variant.name, "train", variant.method, seed), "--", *options]
         yield self._step("evaluate", variant.name, seed)
 
     def report_folder(self) -> Path:

@@ -95,11 +95,11 @@ def _nll(run: Run) -> float:
 QUALITIES: Tuple[Tuple[str, Callable[[Run], float]], ...] = (("BLEU", _bleu), ("validation nll", _nll))
 
 
-def parameter_study(runs: Sequence[Run]) -> Optional[Any]:
+def parameter_study(runs: Sequence[Run], only: Optional[str] = None) -> Optional[Any]:
     """A column for each option; a row for BLEU and one for the nll of the best checkpoint, where they are known."""
     from matplotlib import pyplot
 
-    found = studies(runs)
+    found = [study for study in studies(runs) if only in (None, study.option)]
     qualities = [q for q in QUALITIES if any(math.isfinite(q[1](run)) for run in runs)]
     if not found or not qualities:
         return None

@@ -43,7 +43,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "optim": set(),
     "models": set(),
     "encoders": {"neighbors"},
-    "experiments": {"corpora", "scoring", "report", "papers"},
+    "experiments": {"corpora", "neighbors", "scoring", "report", "papers"},
     "scoring": {"compat", "corpora"},  # compat: the list of plain types that torch's safe loader needs
     "corpora": set(),
     "report": set(),
