@@ -6,7 +6,7 @@ import errno
 import os
 import resource
 from collections import OrderedDict
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -18,10 +18,19 @@ from fairseq_adv.cache.shard import ShardReader, decode_rows
 
 # A large cache has hundreds of shards and is read at random; a quarter of what the process may open is left to others.
 MAX_DESCRIPTORS = min(512, max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
-# Means of a small cache are held (65 MB for 16 thousand pairs with D = 512); those of a large one stay on the disk.
-MEANS_IN_MEMORY = 80 << 20
 IdList = Union[Sequence[int], np.ndarray]
+_FORMATS = {"fp32": torch.float32, "fp16": torch.float16, "int8": torch.int8}
 _TORCH = {np.dtype(np.float32): torch.float32, np.dtype(np.float16): torch.float16, np.dtype(np.int8): torch.int8}
+
+
+class StoredRows(NamedTuple):
+    """Records one after the other as they are stored: ``rows`` (``T x D``), their ``scale`` (``T``, only if they are
+    int8), and the number of rows of each (``n``, int64).
+    """
+
+    rows: Tensor
+    scale: Tensor
+    lengths: np.ndarray
 
 
 def open_cache(directory: Union[str, os.PathLike], generation: Optional[int] = None) -> CacheReader:
@@ -69,7 +78,6 @@ class CacheReader:
             for entry in manifest.shards
         ]
         self._descriptors: OrderedDict[int, int] = OrderedDict()
-        self._means: Dict[str, Tuple[Tensor, Tensor]] = {}
         try:
             for number, shard in enumerate(self.shards):
                 self._reading(number, shard.load_index)
@@ -98,38 +106,40 @@ class CacheReader:
 
         Raises ``ValueError`` for a side or samples that are not cached and for a damaged record.
         """
-        places = self._places(ids, side)
-        if not len(places):
+        stored = self.read_stored(ids, side)
+        if not len(stored.lengths):
             return []
+        rows = decode_rows(stored.rows, stored.scale, self.manifest.epsilon)
+        return list(rows.split(stored.lengths.tolist()))
+
+    def read_stored(self, ids: IdList, side: str, pinned: bool = False) -> StoredRows:
+        """As :meth:`read`, but in the number format of the cache, and in *pinned* memory if that is wanted."""
+        places = self.places_of(ids, side)
+        if not len(places):
+            none = torch.empty(0, self.dim(side), dtype=_FORMATS[str(self.manifest.fields["dtype"])])
+            return StoredRows(none, torch.empty(0), np.zeros(0, dtype=np.int64))
         where, positions = self._where[places], self._rows[places]
         dtype, dim = self.shards[where[0]].layout(side)
         groups, lengths = _by_shard(where), np.empty(len(where), dtype=np.int64)
         for number, mine in groups:
             lengths[mine] = self.shards[number].lengths_at(positions[mine], side)
-        stored = torch.empty(int(lengths.sum()), dim, dtype=_TORCH[dtype])
-        scale = torch.empty(len(stored) if stored.dtype == torch.int8 else 0)
+        stored = torch.empty(int(lengths.sum()), dim, dtype=_TORCH[dtype], pin_memory=pinned)
+        scale = torch.empty(len(stored) if stored.dtype == torch.int8 else 0, pin_memory=pinned)
         rows, scales = _views(stored, lengths), _views(scale, lengths) if len(scale) else []
         for number, mine in groups:
             views = [rows[i] for i in mine], [scales[i] for i in mine] if scales else []
             self._reading(number, self.shards[number].read_rows, positions[mine], side, *views)
-        return list(decode_rows(stored, scale, self.manifest.epsilon).split(lengths.tolist()))
+        return StoredRows(stored, scale, lengths)
+
+    def dim(self, side: str) -> int:
+        """Size of the embeddings of *side*."""
+        return self.shards[0].layout(side)[1] if self.shards else int(self.manifest.fields.get(f"dim.{side}", 0))
 
     def read_means(self, ids: IdList, side: str) -> Tuple[Tensor, Tensor]:
-        """The mean over tokens of each sample's δ, ``n x D``, and its ℓ2 norm over tokens × D, ``n``; both fp32.
-
-        Where the means of all samples fit into ``MEANS_IN_MEMORY`` bytes, the first call reads them all.
-        """
-        places = self._places(ids, side)
-        dim = self.shards[0].layout(side)[1] if self.shards else int(self.manifest.fields.get(f"dim.{side}", 0))
-        if 4 * dim * len(self.ids) * len(self.sides) > MEANS_IN_MEMORY:
-            return self._read_means(self._where[places], self._rows[places], side, dim)
-        if side not in self._means:
-            self._means[side] = self._read_means(self._where, self._rows, side, dim)
-        means, norms = self._means[side]
-        return means[places], norms[places]
-
-    def _read_means(self, where: np.ndarray, positions: np.ndarray, side: str, dim: int) -> Tuple[Tensor, Tensor]:
-        means, norms = torch.empty(len(where), dim), np.empty(len(where), dtype=np.float32)
+        """The mean over tokens of each sample's δ, ``n x D``, and its ℓ2 norm over tokens × D, ``n``; both fp32."""
+        places = self.places_of(ids, side)
+        where, positions = self._where[places], self._rows[places]
+        means, norms = torch.empty(len(where), self.dim(side)), np.empty(len(where), dtype=np.float32)
         views = _views(means, np.ones(len(where), dtype=np.int64))
         for number, mine in _by_shard(where):
             shard = self.shards[number]
@@ -139,7 +149,7 @@ class CacheReader:
 
     def update_nums(self, ids: IdList) -> List[int]:
         """The update in which each sample's perturbation was last written."""
-        places = self._places(ids, self.sides[0])
+        places = self.places_of(ids, self.sides[0])
         return [int(self.shards[w].updates()[r]) for w, r in zip(self._where[places], self._rows[places])]
 
     def _search(self, ids: IdList) -> Tuple[np.ndarray, np.ndarray]:
@@ -150,9 +160,9 @@ class CacheReader:
         places = np.minimum(np.searchsorted(self.ids, wanted), len(self.ids) - 1)
         return places, self.ids[places] == wanted
 
-    def _places(self, ids: IdList, side: str) -> np.ndarray:
-        """Where in ``self.ids`` each of *ids* is."""
-        if side not in self.sides:
+    def places_of(self, ids: IdList, side: str = "") -> np.ndarray:
+        """Where in ``ids`` each of *ids* is; raises ``ValueError`` for a *side* or samples that are not cached."""
+        if side and side not in self.sides:
             raise ValueError(f"side {side!r} is not cached in {self.directory}: it holds {', '.join(self.sides)}")
         places, cached = self._search(ids)
         if not cached.all():
@@ -197,7 +207,7 @@ class CacheReader:
             return files.open(path, os.O_RDONLY)
 
     def __getstate__(self) -> Dict[str, Any]:
-        return {**self.__dict__, "_descriptors": OrderedDict(), "_means": {}}
+        return {**self.__dict__, "_descriptors": OrderedDict()}
 
     def close(self) -> None:
         """Close all descriptors; reading again opens them again."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from concurrent.futures import Future
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 from torch import Tensor
 
+from fairseq_adv.cache.background import Background
 from fairseq_adv.cache.comm import Comm, LocalComm
 from fairseq_adv.cache.commit import commit_everywhere, make_manifest
 from fairseq_adv.cache.exchange import exchange_shards
@@ -29,6 +31,16 @@ from fairseq_adv.cache.spec import CacheSpec
 from fairseq_adv.cache.writer import GenerationWriter
 
 logger = logging.getLogger(__name__)
+
+WRITES_WAITING = 8  # micro-batches that may wait for the thread that averages, encodes and writes them
+Averages = List[Dict[str, Tensor]]
+
+
+class Refreshed(NamedTuple):
+    """New perturbations of samples ``ids``: for each side one ``len_i x D`` for each of them."""
+
+    ids: Sequence[int]
+    sides: Mapping[str, Sequence[Tensor]]
 
 
 class PerturbationCache:
@@ -62,7 +74,8 @@ class PerturbationCache:
         self._run, self._folders = comm.broadcast_object(uuid.uuid4().hex[:8]), 0
         self.reader: Optional[CacheReader] = None
         self._writer: Optional[GenerationWriter] = None
-        self._failure: Optional[OSError] = None  # of a write, told to the other ranks when all meet again
+        self._background = Background("writing perturbations", WRITES_WAITING)
+        self._failure: Optional[Exception] = None  # of a write, told to the other ranks when all meet again
         self._progress: Optional[Dict[str, Any]] = None  # generation, name, epoch, attempt, shards (all after a gather)
 
         self._places = find_places(comm, rank, world_size, directory, placement)
@@ -146,11 +159,33 @@ class PerturbationCache:
         except OSError as error:
             if self.world_size == 1:
                 raise
-            self._failure = error
-            logger.error(
-                "rank %d cannot write to the cache, training stops at the next checkpoint: %s", self.rank, error
-            )
+            self._fail(error)
             return []
+
+    def put_later(self, update: int, collect: Callable[[], Refreshed]) -> Future[Averages]:
+        """:meth:`put` what *collect* returns, on a thread of its own; the future has the averages.
+
+        At most ``WRITES_WAITING`` wait, then this waits. What fails there is raised here at the next call for one rank
+        alone; among several it is logged, and raised on all of them by :meth:`prepare_checkpoint` or :meth:`commit`.
+        """
+        if self._failure is not None and self.world_size == 1:
+            raise self._failure
+
+        def write() -> Averages:
+            if self._failure is not None:
+                return []
+            try:
+                refreshed = collect()
+                return self.put(refreshed.ids, update, refreshed.sides.get("src"), refreshed.sides.get("tgt"))
+            except Exception as error:
+                self._fail(error)
+                raise
+
+        return self._background.submit(write)
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = error
+        logger.error("rank %d cannot write to the cache, training stops at the next checkpoint: %s", self.rank, error)
 
     def prepare_checkpoint(self) -> None:
         """Every rank: seal what is buffered, so that :meth:`state_dict` names every record so far."""
@@ -162,6 +197,7 @@ class PerturbationCache:
         writer = self._writer = self._writer or self._new_writer()
 
         def seal() -> List[Dict[str, Any]]:
+            self._background.drain()
             if self._failure is not None:
                 raise self._failure
             writer.seal()
@@ -205,6 +241,7 @@ class PerturbationCache:
 
         Raises ``ValueError`` if the cache no longer holds what the checkpoint names, or holds it damaged.
         """
+        self._background.drain()
         name = self._new_name((state.get("in_progress") or {"generation": 0})["generation"])
         manifest, progress = restore(self._places, state, self.spec, name)
         if self.reader is not None:
@@ -242,6 +279,7 @@ class PerturbationCache:
 
     def close(self) -> None:
         """Close all files and give the directory back."""
+        self._background.close()
         if self.reader is not None:
             self.reader.close()
         if self._owner is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import List
 
-from fairseq_adv.compat import batches, checkpoints, ddp, groups, jobs, torchrun
+from fairseq_adv.compat import ahead, batches, checkpoints, ddp, groups, jobs, torchrun
 from fairseq_adv.compat.patch import Patch
 
 PATCHES: List[Patch] = [
@@ -27,6 +27,7 @@ PATCHES: List[Patch] = [
     batches.resume_on_other_ranks,
     batches.leave_out_fillers,
     groups.keep_own_groups,
+    ahead.tell_of_coming_batches,
     jobs.forget_earlier_trainings,
 ]
 

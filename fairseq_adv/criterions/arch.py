@@ -4,7 +4,7 @@
 import logging
 import math
 from dataclasses import dataclass, field
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 import numpy as np
 import torch
@@ -17,12 +17,15 @@ from fairseq_adv.criterions.frame.config import AscentConfig, ascent_of, check_a
 from fairseq_adv.criterions.frame.registration import register_method
 from fairseq_adv.criterions.frame.training_log import norm_log
 from fairseq_adv.data.cached_perturbations import CachedPerturbations
+from fairseq_adv.data.known_batch import KnownBatch
 from fairseq_adv.losses import DIVERGENCES
 from fairseq_adv.methods.arch import is_refresh_epoch, perturbation_from_neighbors
 from fairseq_adv.methods.worst_case import worst_case_perturbation
 from fairseq_adv.perturb import Output, Perturbation
 
 logger = logging.getLogger(__name__)
+
+KNOWN = "adv_known"  # in a batch: what the CPU knows of it
 
 
 @dataclass
@@ -62,6 +65,13 @@ class ArchConfig(AscentConfig):
     cache_dtype: ChoiceEnum(["fp16", "int8", "fp32"]) = field(  # type: ignore[valid-type]
         default="fp16", metadata={"help": "number format of perturbations on disk"}
     )
+    cache_means_memory: float = field(
+        default=-1.0,
+        metadata={
+            "help": "GB of the device that the neighbors' means may take, from where they are then served (default: a "
+            "quarter of its free memory; 0 means none: they are read from the disk for each batch)"
+        },
+    )
     cache_train_on_average: bool = field(
         default=False,
         metadata={
@@ -92,6 +102,7 @@ class ArchCriterion(AdversarialCriterion):
         require(cfg.cache_num_neighbors >= 1, "--cache-num-neighbors", ">= 1", cfg.cache_num_neighbors)
         self.ball = ascent_of(cfg).ball  # of what the cache holds: perturbations at a factor 1 of the radius
         self.perturbations: Optional[CachedPerturbations] = None
+        self._training_set: Any = None
         self.refreshing = False
         self.started = False
 
@@ -100,6 +111,7 @@ class ArchCriterion(AdversarialCriterion):
     def begin_training(self, trainer: Any, state: Optional[Dict[str, Any]]) -> None:
         super().begin_training(trainer, state)
         self.update_num = trainer.get_num_updates()
+        self._training_set = self.task.dataset(trainer.cfg.dataset.train_subset)
         if self.cfg.adv_lambda > 0:
             dims = self.hook(trainer.get_model()).dims
             self.perturbations = open_perturbations(
@@ -117,6 +129,7 @@ class ArchCriterion(AdversarialCriterion):
         if self.perturbations is None:
             return
         cache = self.perturbations.cache
+        self.perturbations.stop_reading()
         if cache.refreshing and cache.refresh_epoch != epoch:
             self._commit()
         cache.delete_superseded()
@@ -159,50 +172,57 @@ class ArchCriterion(AdversarialCriterion):
     def compared_output(self, batch: TrainingBatch) -> Output:
         if self.perturbations is None:
             raise RuntimeError("the cache is not open: train with fairseq-train, or call begin_training first")
-        ids = batch.sample["id"].cpu().numpy().astype(np.int64)
-        delta = (self._refresh if self.refreshing else self._serve)(batch, ids, self.perturbations)
+        delta = (self._refresh if self.refreshing else self._serve)(batch, self.perturbations)
         batch.log.update(norm_log(delta))
         return batch.perturbed(delta)
 
-    def _refresh(self, batch: TrainingBatch, ids: np.ndarray, perturbations: CachedPerturbations) -> Perturbation:
+    def foreseer(self, dataset: Any) -> Optional[Callable[[Any], None]]:
+        """Between refreshes what belongs to a batch is read while the batch before it is trained on."""
+        if self.perturbations is None or dataset is not self._training_set or not self.started:
+            return None
+        return self._foresee
+
+    def _foresee(self, sample: Any) -> None:
+        if self.perturbations is not None and isinstance(sample, dict) and len(sample) > 0:
+            sample[KNOWN] = known = self._look_at(sample)
+            if not self.refreshing:
+                self.perturbations.foresee(known)
+
+    def _look_at(self, sample: Dict[str, Any]) -> KnownBatch:
+        """Ids and lengths of *sample*; on a GPU it has to be waited for, unless it was foreseen."""
+        pads = self.pads()
+        tokens = {side: self.head.tokens(sample, side) for side in self.sides}
+        lengths = {side: words.ne(pads[side]).sum(dim=1).cpu().numpy() for side, words in tokens.items()}
+        ids = sample["id"].cpu().numpy().astype(np.int64)
+        return KnownBatch(ids, lengths, {side: words.size(1) for side, words in tokens.items()})
+
+    def _refresh(self, batch: TrainingBatch, perturbations: CachedPerturbations) -> Perturbation:
         """Algorithm 3 in a refresh epoch: ascent, then the moving average of what belongs to the cache.
 
         Under ``--adv-radius-schedule`` the cache holds δ/factor: what is served has the radius of its own update.
         """
-        factor = self.radius(1.0)
+        factor, known = self.radius(1.0), batch.sample.get(KNOWN) or self._look_at(batch.sample)
         delta, broken = worst_case_perturbation(
             batch.passes, batch.from_clean(), ascent_of(self.cfg, factor), stream=self.epoch
         )
         if factor > 0:  # else there is nothing to learn: what the cache holds stays
-            sides = {side: delta.map(lambda values, _: values / factor).sentences(side) for side in delta.sides}
-            averages = perturbations.store(ids, self.update_num, sides, skip=broken.cpu().numpy())
+            storing = perturbations.store(known, self.update_num, delta.values, broken, factor)
             if self.cfg.cache_train_on_average:
-                for row, average in averages.items():
+                for row, average in storing.averages():
                     for side, values in average.items():
                         delta.values[side][row, : len(values)] = values.to(delta.values[side]) * factor
-        batch.log.update(adv_refresh=len(ids), adv_nonfinite=broken.sum())
+        batch.log.update(adv_refresh=len(known.ids), adv_nonfinite=broken.sum())
         return delta
 
-    def _serve(self, batch: TrainingBatch, ids: np.ndarray, perturbations: CachedPerturbations) -> Perturbation:
+    def _serve(self, batch: TrainingBatch, perturbations: CachedPerturbations) -> Perturbation:
         """Algorithm 3 between refreshes: C[i] where it is cached, Eq. 3 elsewhere."""
-        values, exact, factor = {}, torch.zeros(len(ids), dtype=torch.bool), self.radius(1.0)
-        further, without = torch.zeros_like(exact), torch.zeros_like(exact)
+        served = perturbations.serve(batch.sample.get(KNOWN) or self._look_at(batch.sample))
+        values, factor = {}, self.radius(1.0)
         for side, mask in batch.passes.masks.items():
-            lengths = mask.sum(dim=1).tolist()
-            served = perturbations.serve(ids, side, lengths, mask.size(1), batch.passes.dims[side])
-            device, exact = mask.device, served.exact
-            lacking = ~exact & ~served.found.any(dim=1)
-            further, without = further | served.further, without | lacking
-            rebuilt = perturbation_from_neighbors(
-                served.means.to(device),
-                served.norms.to(device),
-                served.found.to(device),
-                mask,
-                self.cfg.neighbor_rescale,
-            )
-            stored = self.ball.project(served.values.to(device), mask)  # de-quantised values may stick out
-            values[side] = torch.where(exact.to(device).view(-1, 1, 1), stored, rebuilt) * factor
-        batch.log.update(
-            adv_cached=int(exact.sum()), adv_further=int((further & ~without).sum()), adv_without=int(without.sum())
-        )
+            part = served.sides[side]
+            rebuilt = perturbation_from_neighbors(part.means, part.norms, part.found, mask, self.cfg.neighbor_rescale)
+            stored = self.ball.project(part.values, mask)  # de-quantised values may stick out
+            delta = torch.where(part.exact.view(-1, 1, 1), stored, rebuilt)
+            values[side] = delta if factor == 1.0 else delta * factor
+        batch.log.update(adv_cached=served.cached, adv_further=served.further, adv_without=served.without)
         return Perturbation(values, batch.passes.masks)

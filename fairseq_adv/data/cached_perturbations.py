@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fairseq_adv.cache import CacheReader, PerturbationCache
+from fairseq_adv.cache.store import Averages, Refreshed
+from fairseq_adv.data.known_batch import KnownBatch, ReadAhead
+from fairseq_adv.data.neighbor_means import NeighborMeans
+from fairseq_adv.data.served_batch import ReadSide, ServedBatch, index_of, read_side
 from fairseq_adv.neighbors import Neighbors
 
 logger = logging.getLogger(__name__)
@@ -18,54 +24,71 @@ logger = logging.getLogger(__name__)
 IDS_AT_A_TIME = 1 << 18  # whose neighbours are looked up together when a generation is described
 
 
-@dataclass(frozen=True)
-class ServedSide:
-    """One side of a batch of B samples, on the CPU in fp32.
-
-    ``exact`` (``B``, bool) marks the samples that are themselves cached; ``values`` (``B x L x D``, canonical layout)
-    is what was stored for them and zero for the others. For the others' reconstruction: ``means`` (``B x K x D``) and
-    ``norms`` (``B x K``) of their neighbours, ``found`` (``B x K``) where a neighbour is in the cache. ``further``
-    (``B``, bool) marks those of the others whose K nearest are not all there.
-    """
-
-    exact: Tensor
-    values: Tensor
-    means: Tensor
-    norms: Tensor
-    found: Tensor
-    further: Tensor
-
-
 class CachedPerturbations:
     """The cache together with the neighbours that stand in for uncached samples.
 
-    *trained* (bool, one for each pair of the data set) are the pairs that training has.
+    *trained* (bool, one for each pair of the data set) are the pairs that training has; *device* is where it trains.
+    *means_limit* is what the neighbours' means may take there, in bytes (``None``: a quarter of what is free).
     """
 
-    def __init__(self, cache: PerturbationCache, neighbors: Neighbors, trained: np.ndarray) -> None:
+    def __init__(
+        self,
+        cache: PerturbationCache,
+        neighbors: Neighbors,
+        trained: np.ndarray,
+        device: torch.device,
+        means_limit: Optional[int] = None,
+    ) -> None:
         self.cache, self.neighbors, self.trained = cache, neighbors, trained
+        if device.type == "cuda" and device.index is None:  # another thread's present device need not be this one
+            device = torch.device("cuda", torch.cuda.current_device())
+        self.device = device
+        self._means = NeighborMeans(device, means_limit)
+        self._ahead = ReadAhead(self._read)
 
     # ---- a refresh ----------------------------------------------------------------------------------------
 
     def store(
-        self, ids: np.ndarray, update_num: int, sides: Mapping[str, List[Tensor]], skip: Optional[np.ndarray] = None
-    ) -> Dict[int, Dict[str, Tensor]]:
-        """Average into the cache what belongs to its set; rows in *skip* (bool) are left out.
+        self, batch: KnownBatch, update_num: int, values: Mapping[str, Tensor], skip: Tensor, factor: float = 1.0
+    ) -> Storing:
+        """Average into the cache what belongs to its set, beside the training; samples in *skip* (``B``) are left out.
 
-        *sides* maps each side to one ``len_i x D`` tensor for each id. Returns the averages by row.
+        *values* (``B x L x D`` for each side, on the device) are divided by *factor*. Only the rows of the cache set
+        are copied, without waiting for the device.
         """
-        keep = self.neighbors.is_cached(ids)
-        if skip is not None:
-            keep = keep & ~skip
-        rows = np.flatnonzero(keep).tolist()
+        rows = np.flatnonzero(self.neighbors.is_cached(batch.ids))
         if len(rows) == 0:
-            return {}
-        chosen = {side: [tensors[i] for i in rows] for side, tensors in sides.items()}
-        averages = self.cache.put(ids[rows].tolist(), update_num, chosen.get("src"), chosen.get("tgt"))
-        return dict(zip(rows, averages))
+            return Storing(rows, None)
+        copies = {side: _copied_rows(delta, batch, side, rows, factor) for side, delta in values.items()}
+        chosen = torch.from_numpy(rows).to(skip.device, non_blocking=True)
+        left_out = _to_host(skip.index_select(0, chosen))
+        copied = None
+        if skip.device.type == "cuda":
+            copied = torch.cuda.Event()
+            copied.record(torch.cuda.current_stream(skip.device))
+
+        def collect() -> Refreshed:
+            if copied is not None:
+                copied.synchronize()
+            keep = np.flatnonzero(~left_out.numpy())
+            sides = {}
+            for side, flat in copies.items():
+                sentences = flat.split(batch.lengths[side][rows].tolist())
+                sides[side] = [sentences[i] for i in keep]
+            storing.rows = rows[keep]
+            return Refreshed(batch.ids[storing.rows].tolist(), sides)
+
+        storing = Storing(rows, None)
+        storing.future = self.cache.put_later(update_num, collect)
+        return storing
+
+    def stop_reading(self) -> None:
+        """Before the generation changes: nothing is read of it any more."""
+        self._ahead.stop()
 
     def commit(self) -> None:
         """Every rank, at the end of a refresh: its generation becomes the one that is served; rank 0 logs its gaps."""
+        self.stop_reading()
         generation = self.cache.commit(expected_ids=self.neighbors.cache_ids)
         if self.cache.rank == 0:
             coverage = self.coverage()
@@ -97,41 +120,68 @@ class CachedPerturbations:
 
     # ---- between refreshes --------------------------------------------------------------------------------
 
-    def serve(self, ids: np.ndarray, side: str, lengths: Sequence[int], num_columns: int, dim: int) -> ServedSide:
-        """What the committed generation holds for *ids*; *lengths* are their numbers of real tokens.
+    def foresee(self, batch: KnownBatch) -> None:
+        """*batch* will be served soon: read for it beside the training."""
+        self._ahead.announce(batch)
+
+    def serve(self, batch: KnownBatch) -> ServedBatch:
+        """What the committed generation holds for *batch*, on its way to the device.
 
         Raises ``ValueError`` if a stored perturbation has another length than its sentence has now.
         """
-        reader, count, num_neighbors = self.cache.reader, len(ids), self.neighbors.num_neighbors
-        values = torch.zeros(count, num_columns, dim)
-        means = torch.zeros(count, num_neighbors, dim)
-        norms = torch.zeros(count, num_neighbors)
-        found, exact = np.zeros((count, num_neighbors), dtype=bool), np.zeros(count, dtype=bool)
-        further = np.zeros(count, dtype=bool)
-        if reader is not None:
-            exact = self.neighbors.is_cached(ids) & reader.contains(ids)
-            self._read_exact(reader, ids, side, lengths, np.flatnonzero(exact), values)
-            rest = np.flatnonzero(~exact)
-            nearest = self.neighbors.available(ids[rest], side, reader.contains)  # R x K
-            found[rest], further[rest] = nearest.found, nearest.further
-            if nearest.found.any():
-                mean, norm = reader.read_means(nearest.ids[nearest.found], side)
-                means[torch.from_numpy(found)], norms[torch.from_numpy(found)] = mean, norm
-        flags = torch.from_numpy(found), torch.from_numpy(further)
-        return ServedSide(torch.from_numpy(exact), values, means, norms, *flags)
+        generation, sides = self._ahead.take(batch)
+        reader = self.cache.reader
+        if reader is not None and generation != reader.manifest.name:  # announced before a commit
+            generation, sides = self._ahead.take(batch)
+        epsilon = self.cache.spec.epsilon
+        served = {side: read.on_device(self.device, batch.columns[side], epsilon) for side, read in sides.items()}
+        exact = next(iter(sides.values())).exact.numpy()
+        none = np.logical_or.reduce([~exact & ~read.found.numpy().any(axis=1) for read in sides.values()])
+        further = np.logical_or.reduce([read.further for read in sides.values()]) & ~none
+        return ServedBatch(served, int(exact.sum()), int(further.sum()), int(none.sum()))
 
-    @staticmethod
-    def _read_exact(
-        reader: CacheReader, ids: np.ndarray, side: str, lengths: Sequence[int], rows: np.ndarray, out: Tensor
-    ) -> None:
-        for row, stored in zip(rows, reader.read(ids[rows], side) if len(rows) else ()):
-            if stored.size(0) != lengths[row]:
-                raise ValueError(
-                    f"the cache holds {stored.size(0)} {side} tokens for sample {ids[row]}, the batch has "
-                    f"{lengths[row]}: the sentence changed since it was cached (augmentation that changes lengths "
-                    "cannot be combined with a cache)"
-                )
-            out[row, : stored.size(0)] = stored
+    def _read(self, batch: KnownBatch) -> Tuple[str, Dict[str, ReadSide]]:
+        """On whichever thread: the generation that is read, and what it holds."""
+        reader = self.cache.reader
+        if reader is None:
+            raise RuntimeError("no generation has been committed: there is nothing to serve")
+        pinned = self.device.type == "cuda"
+        with torch.cuda.device(self.device) if pinned else nullcontext():
+            tables = self._means.tables(reader)
+            sides = {
+                side: read_side(reader, self.neighbors, batch, side, tables.get(side), pinned) for side in batch.lengths
+            }
+        return reader.manifest.name, sides
+
+
+class Storing:
+    """Perturbations on their way into the cache."""
+
+    def __init__(self, rows: np.ndarray, future: Optional[Future[Averages]]) -> None:
+        self.rows, self.future = rows, future
+
+    def averages(self) -> List[Tuple[int, Dict[str, Tensor]]]:
+        """Row and averages (``{side: len_i x D}``) of each sample that was stored; waits for them."""
+        if self.future is None:
+            return []
+        averages = self.future.result()  # by now rows are those that were kept
+        return list(zip(self.rows.tolist(), averages))
+
+
+def _copied_rows(delta: Tensor, batch: KnownBatch, side: str, rows: np.ndarray, factor: float) -> Tensor:
+    """The real tokens of *rows* of *delta* (``B x L x D``), sentence after sentence: ``T x D`` fp32, on its way."""
+    index = torch.from_numpy(index_of(rows, batch.lengths[side][rows], delta.size(1)))
+    if delta.device.type == "cuda":
+        index = index.pin_memory().to(delta.device, non_blocking=True)
+    picked = delta.detach().flatten(0, 1).index_select(0, index).float()
+    return _to_host(picked if factor == 1.0 else picked / factor)
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    """*tensor* on the CPU, without waiting: whoever reads it waits for the stream first."""
+    if tensor.device.type == "cpu":
+        return tensor
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+import torch
 
 from fairseq_adv.cache import open_cache
 from fairseq_adv.cache.files import Files, files
+from fairseq_adv.cache.store import Refreshed
 from fairseq_adv.cache.verify import verify_generation
-from tests.unit.cache.caches import assert_same, contents, on_ranks, open_for_writing, put, refresh
+from tests.unit.cache.caches import DIM, assert_same, contents, delta, on_ranks, open_for_writing, put, refresh
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = list(range(40))
@@ -74,6 +77,77 @@ def test_every_rank_stops_with_the_same_error(tmp_path, monkeypatch, when):
     errors = on_ranks(2, train)
     assert all(isinstance(error, OSError) for error in errors) and str(errors[0]) == str(errors[1])
     assert "rank 1: " in str(errors[0]) and "No space left" in str(errors[0])
+
+
+def put_beside(cache, ids, epoch):
+    """As a training does: the thread beside it averages, encodes and writes."""
+    sides = {side: [delta(i, epoch, side) for i in ids] for side in ("src", "tgt")}
+    return cache.put_later(epoch, lambda: Refreshed(ids, sides))
+
+
+@pytest.mark.parametrize("meeting", ["prepare_checkpoint", "commit"])
+@pytest.mark.parametrize("method", ["write", "fsync", "rename"])
+def test_a_disk_that_fails_beside_the_training_stops_every_rank(tmp_path, monkeypatch, method, meeting):
+    def on_rank_one(*args):
+        return threading.current_thread().name == "writing perturbations" and one.is_set()
+
+    one = threading.Event()
+
+    def train(rank, comm):
+        cache = open_for_writing(tmp_path, rank=rank, world_size=2, comm=comm, shard_bytes=1)
+        cache.begin_refresh(1)
+        if rank == 0:
+            put_beside(cache, IDS[::2], 1).result()
+            one.set()
+        one.wait(10)
+        if rank == 1:
+            for i in IDS[1::2]:
+                put_beside(cache, [i], 1)  # training goes on: none of these raises
+        getattr(cache, meeting)()
+
+    fail_call(monkeypatch, method, 3, errno.EIO, only=on_rank_one)
+    errors = on_ranks(2, train)
+    assert all(isinstance(error, OSError) for error in errors) and str(errors[0]) == str(errors[1])
+    assert "rank 1: " in str(errors[0]) and "Input/output error" in str(errors[0])
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_values_that_must_not_be_cached_are_refused_beside_the_training(tmp_path, ranks):
+    def train(rank, comm):
+        cache = open_for_writing(tmp_path, rank=rank, world_size=ranks, comm=comm)
+        cache.begin_refresh(1)
+        bad = torch.full((2, DIM), float("nan") if rank == ranks - 1 else 0.0)
+        cache.put_later(1, lambda: Refreshed([rank], {"src": [bad], "tgt": [bad]}))
+        cache.commit()
+
+    errors = on_ranks(ranks, train)
+    assert all(isinstance(error, ValueError) for error in errors) and len({str(error) for error in errors}) == 1
+    assert f"sample {ranks - 1} is not finite" in str(errors[0])
+    assert not (tmp_path / "CURRENT").exists()
+
+
+def test_one_rank_alone_stops_at_its_next_batch(tmp_path, monkeypatch):
+    cache = open_for_writing(tmp_path, shard_bytes=1)
+    cache.begin_refresh(1)
+    fail_call(monkeypatch, "fsync", 0, errno.ENOSPC)
+    with pytest.raises(OSError, match="No space left"):
+        put_beside(cache, IDS[:2], 1).result()
+    with pytest.raises(OSError, match="No space left"):
+        put_beside(cache, IDS[2:4], 1)
+
+
+def test_what_is_written_beside_is_what_is_written_at_once(tmp_path):
+    caches = [open_for_writing(tmp_path / name, shard_bytes=500) for name in ("beside", "at-once")]
+    for epoch in (1, 2):
+        for cache, give in zip(caches, (put_beside, put)):
+            cache.begin_refresh(epoch)
+            for first in range(0, 40, 3):
+                give(cache, IDS[first : first + 3], epoch)
+            cache.prepare_checkpoint()
+            cache.commit(expected_ids=IDS)
+    assert_same(contents(caches[0]), contents(caches[1]))
+    shards = [[(s["n"], s["size"]) for s in cache.reader.manifest.shards] for cache in caches]
+    assert shards[0] == shards[1] and len(shards[0]) > 5
 
 
 def test_an_error_of_any_type_stops_every_rank(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from typing import Any, List
 
 import numpy as np
 import pytest
+import torch
 
 from fairseq_adv.cache import open_cache
 from fairseq_adv.cli.main import main
@@ -64,9 +65,8 @@ def test_a_commit_tells_what_was_not_refreshed_and_who_has_no_neighbor(tiny_corp
     lists, store = training.criterion.perturbations.neighbors, training.criterion.perturbations.store
     lost = set(lists.cache_ids[::2].tolist())
 
-    def forgetful(ids, *args, **kwargs):
-        skip = kwargs.pop("skip") | np.isin(ids, list(lost))
-        return store(ids, *args, skip=skip, **kwargs)
+    def forgetful(batch, update, values, broken, factor):
+        return store(batch, update, values, broken | torch.from_numpy(np.isin(batch.ids, list(lost))), factor)
 
     training.criterion.perturbations.store = forgetful
     with caplog.at_level(logging.WARNING):

@@ -143,6 +143,7 @@ def test_sample_ids_beyond_the_data_set_are_named(tiny_corpus, tmp_path):
     training = build_trainer([*default_args(tiny_corpus, tmp_path), *ARCH])
     samples = next(epoch_batches(training.trainer, 1))
     samples[0]["id"] = samples[0]["id"] + 10_000
+    del samples[0]["adv_known"]
     with pytest.raises(ValueError, match=r"sample id 10\d+ is beyond the data set"):
         training.task.train_step(
             samples[0], training.trainer.model.train(), training.criterion, training.trainer.optimizer, 0

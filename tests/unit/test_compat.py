@@ -326,6 +326,42 @@ def test_other_ranks_go_on_with_the_batches_that_are_left(before: int, now: int,
     assert len(taken) + len(left_by_fairseq) != 27 + twice
 
 
+@pytest.mark.parametrize("buffer_size", [0, 3])
+def test_coming_batches_are_told_of_two_ahead(buffer_size: int) -> None:
+    from fairseq.data.iterators import EpochBatchIterator
+
+    from fairseq_adv.compat.ahead import AHEAD
+
+    class Numbers(torch.utils.data.Dataset):
+        def __getitem__(self, index: int) -> int:
+            return index
+
+    def iterator(drop: bool = False) -> EpochBatchIterator:
+        options = dict(batch_sampler=[[index] for index in range(9)], buffer_size=buffer_size, persistent_workers=False)
+        return EpochBatchIterator(Numbers(), list, skip_remainder_batch=drop, **options)
+
+    told: List[List[int]] = []
+    telling, plain = iterator(), iterator()
+    telling.foreseer = lambda: told.append
+    wanted = list(plain.next_epoch_itr())
+    for number, batch in enumerate(telling.next_epoch_itr(), start=1):
+        assert batch == wanted[number - 1] and told == wanted[: number + AHEAD]
+        assert telling.iterations_in_epoch == number
+        if number == 4:
+            state = telling.state_dict()
+    resumed = iterator()
+    resumed.load_state_dict(state)
+    resumed.foreseer = lambda: told.append  # after the checkpoint was loaded, as an epoch's criterion does
+    told.clear()
+    assert list(resumed.next_epoch_itr()) == wanted[4:] == told
+    shorter = iterator(drop=True)
+    shorter.foreseer = lambda: told.append
+    assert len(list(shorter.next_epoch_itr())) == len(wanted) - 1
+    unknown = unpatched("fairseq.data.iterators.EpochBatchIterator._get_iterator_for_epoch")
+    told.clear()
+    assert list(unknown(telling, 2, False)) and told == []
+
+
 def test_a_filler_beside_batches_is_left_out() -> None:
     from fairseq.data.iterators import GroupedIterator
 

@@ -120,4 +120,5 @@ def open_perturbations(
     )
     if state is not None:
         cache.load_state_dict(state)
-    return CachedPerturbations(cache, neighbors, trained)
+    limit = None if cfg.cache_means_memory < 0 else int(cfg.cache_means_memory * 1e9)
+    return CachedPerturbations(cache, neighbors, trained, trainer.device, limit)

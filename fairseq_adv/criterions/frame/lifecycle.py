@@ -7,7 +7,7 @@ use, so that a criterion works with fairseq's own ``--task translation`` as with
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from fairseq.tasks import FairseqTask
 
@@ -41,6 +41,13 @@ class TrainingLifecycle:
 
     def begin_pass(self, model: Any) -> None:
         """Every rank, after that, with the *model* that the trainer hands to the task."""
+
+    def foreseer(self, dataset: Any) -> Optional[Callable[[Any], None]]:
+        """What is to be called with each coming micro-batch of *dataset*, on the CPU; asked as an epoch begins.
+
+        It may add to the batch. ``None``: nothing is to be known beforehand.
+        """
+        return None
 
     def drives_backward(self) -> bool:
         """Whether the coming batch goes to :meth:`train_step` instead of the task's own."""
@@ -76,6 +83,11 @@ def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
             return lifecycle.train_step(sample[lang_pair], model.models[lang_pair], optimizer, update_num)
         return getattr(cls, _PER_PAIR)(task, lang_pair, model, update_num, criterion, sample, optimizer, ignore_grad)
 
+    def get_batch_iterator(dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        iterator = cls.get_batch_iterator(task, dataset, *args, **kwargs)
+        iterator.foreseer = lambda: lifecycle.foreseer(dataset)  # what compat's tell_of_coming_batches asks for
+        return iterator
+
     def begin_epoch(epoch: int, model: Any) -> None:
         cls.begin_epoch(task, epoch, model)
         if trainers:  # what the last micro-batch was told is one behind, and a resumed run has been told nothing
@@ -99,7 +111,8 @@ def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
             logger.info("epochs are counted anew: what the checkpoint knows of perturbations is left behind")
         lifecycle.begin_training(trainer, None if reset else saved)
 
-    for wrapper in (train_step, begin_epoch, get_checkpoint_dict, before_save_checkpoint, after_load_checkpoint):
+    saving = get_checkpoint_dict, before_save_checkpoint, after_load_checkpoint
+    for wrapper in (train_step, get_batch_iterator, begin_epoch, *saving):
         setattr(task, wrapper.__name__, wrapper)
     if hasattr(cls, _PER_PAIR):
         setattr(task, _PER_PAIR, train_pair)

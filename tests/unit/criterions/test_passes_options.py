@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fairseq_adv.data.cached_perturbations import ServedSide
+from fairseq_adv.data.served_batch import ServedBatch, ServedSide
 from tests.unit.criterions import reference as ref
 from tests.unit.criterions.test_identities import assert_plain, micro_batches
 from tests.unit.criterions.test_simcut import cut_words
@@ -53,14 +53,15 @@ def cached_words(batch):
 def serving(batch):
     """A cache in which every sample of *batch* is found."""
 
-    def serve(ids, side, lengths, num_columns, dim):
-        values = cached_words(batch)[side].clone()
-        for row, length in enumerate(lengths):
-            values[row, length:] = 0.0
-        none = torch.zeros(len(ids), 1)
-        return ServedSide(
-            none[:, 0] == 0, values, none.unsqueeze(-1).expand(-1, 1, dim), none, none > 0, none[:, 0] > 0
-        )
+    def serve(known):
+        sides = {}
+        for side, values in cached_words(batch).items():
+            for row, length in enumerate(known.lengths[side]):
+                values[row, length:] = 0.0
+            none = torch.zeros(len(known.ids), 1)
+            means = none.unsqueeze(-1).expand(-1, 1, values.size(2))
+            sides[side] = ServedSide(none[:, 0] == 0, values, means, none, none > 0)
+        return ServedBatch(sides, cached=len(known.ids))
 
     return SimpleNamespace(serve=serve)
 

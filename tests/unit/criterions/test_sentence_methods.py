@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fairseq_adv.data.cached_perturbations import ServedSide
+from fairseq_adv.data.served_batch import ServedBatch, ServedSide
 from fairseq_adv.perturb.rng import reseed_from_state
 from tests.unit.criterions import reference as ref
 from tests.unit.criterions import sentence_reference as sent
@@ -156,11 +156,11 @@ def test_arch_trains_on_what_the_cache_serves(task):
     criterion = criterion_of("arch", TASKS[task], adv_eps=9.0, adv_divergence="sym-kl", **WEIGHT)
     stored = noise_in_columns("normal", batch, ("src",), dim=DIM)["src"]  # right-padded: columns are places
 
-    def serve(ids, side, lengths, columns, dim):
-        none = torch.zeros(len(ids), 1)
+    def serve(known):
+        none = torch.zeros(len(known.ids), 1)
         values = 0.2 * stored.float()
-        means = none.unsqueeze(-1).expand(-1, 1, dim)
-        return ServedSide(none[:, 0] == 0, values, means, none, none > 0, none[:, 0] > 0)
+        means = none.unsqueeze(-1).expand(-1, 1, DIM)
+        return ServedBatch({"src": ServedSide(none[:, 0] == 0, values, means, none, none > 0)}, cached=len(known.ids))
 
     criterion.perturbations, criterion.started = SimpleNamespace(serve=serve), True
     update = run_update(criterion, model, [batch])
