@@ -86,7 +86,24 @@ def rows() -> List[str]:
         lines.append(f"| `{name}{suffix}` | {about.paper} | {objective} | {about.passes} | {listed} | {about.use} |")
     shared = " ".join(f"`--{name.replace('_', '-')}`" for name in sorted(n for n in common if n.startswith("adv_")))
     sentences = f"Each is also there for sentences, as `NAME_{SentenceHead.suffix}` with the same options."
-    return [*lines, "", f"Common to all: {shared}.", "`fairseq-adv options NAME` explains every option.", sentences]
+    explained = "`fairseq-adv options NAME` explains every option."
+    return [*lines, "", f"Common to all: {shared}.", explained, sentences, "", *exceptions()]
+
+
+def exceptions() -> List[str]:
+    """The lines of the table of common options that a method does not honour."""
+    from fairseq_adv.criterions.frame.honoured import NOT_HONOURED
+
+    lines = ["| common option | refused by |", "|---|---|"]
+    for option, methods in NOT_HONOURED.items():
+        reasons: Dict[str, List[str]] = {}
+        for entry, reason in methods.items():
+            name, *settings = entry.split()
+            words = ["--{} {}".format(*setting.replace("_", "-").split("=")) for setting in settings]
+            reasons.setdefault(reason, []).append(" ".join([name, *words]))
+        told = "; ".join(f"`{'`, `'.join(names)}`: {reason}" for reason, names in reasons.items())
+        lines.append(f"| `--{option.replace('_', '-')}` | {told} |")
+    return lines
 
 
 def with_table(page: str, table: str) -> str:

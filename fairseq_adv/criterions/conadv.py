@@ -9,8 +9,8 @@ from fairseq import utils
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor
 
-from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion, autocast
-from fairseq_adv.criterions.frame.batch import TrainingBatch
+from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.frame.batch import TrainingBatch, autocast
 from fairseq_adv.criterions.frame.conadv_options import ConadvConfig, check_conadv
 from fairseq_adv.criterions.frame.config import run_seed
 from fairseq_adv.criterions.frame.delayed_batches import Delayed, DelayedBatches, on_device

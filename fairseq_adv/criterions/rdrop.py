@@ -34,11 +34,6 @@ class RdropCriterion(AdversarialCriterion):
     def __init__(self, cfg: RdropConfig, task: Any) -> None:
         super().__init__(cfg, task)
         require(0 <= cfg.rdrop_alpha < math.inf, "--rdrop-alpha", "finite and >= 0", cfg.rdrop_alpha)
-        require(str(cfg.adv_outer_masks) == "fresh", "--adv-outer-masks", "fresh: R-Drop compares two masks", "shared")
-        sides = str(cfg.adv_sides)
-        require(sides == "both", "--adv-sides", "left out: R-Drop perturbs neither side", sides)
-        rule = "empty: R-Drop has no perturbation"
-        require(not cfg.adv_radius_schedule, "--adv-radius-schedule", rule, cfg.adv_radius_schedule)
 
     def strength(self) -> float:
         return self.cfg.rdrop_alpha * self.cfg.adv_lambda

@@ -37,8 +37,6 @@ class SimcutCriterion(AdversarialCriterion):
         super().__init__(cfg, task)
         require(0 <= cfg.simcut_alpha < math.inf, "--simcut-alpha", "finite and >= 0", cfg.simcut_alpha)
         require(0 <= cfg.simcut_p < 1, "--simcut-p", "in [0, 1)", cfg.simcut_p)
-        rule = "empty: a cutoff has no radius"
-        require(not cfg.adv_radius_schedule, "--adv-radius-schedule", rule, cfg.adv_radius_schedule)
 
     def strength(self) -> float:
         return self.cfg.simcut_alpha * self.cfg.adv_lambda

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any, ClassVar, ContextManager, Dict, Iterator, List, Optional, Tuple, Type, cast
+from typing import Any, ClassVar, Dict, Iterator, List, Optional, Tuple, Type, cast
 
 import torch
 from fairseq.criterions import FairseqCriterion
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor, nn
 
-from fairseq_adv.criterions.frame.batch import OuterLoss, TrainingBatch
+from fairseq_adv.criterions.frame.batch import OuterLoss, TrainingBatch, autocast
 from fairseq_adv.criterions.frame.config import (
     AdversarialConfig,
     check_adversarial,
@@ -18,6 +18,7 @@ from fairseq_adv.criterions.frame.config import (
     run_seed,
     take_seed,
 )
+from fairseq_adv.criterions.frame.honoured import refuse_not_honoured
 from fairseq_adv.criterions.frame.lifecycle import TrainingLifecycle, attach, refuse_own_backward
 from fairseq_adv.criterions.frame.perturbable import bare_model, hook_on, models_inside
 from fairseq_adv.criterions.frame.radius import RadiusSchedule
@@ -35,10 +36,12 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
     """
 
     head_type: ClassVar[Type[Head]]
+    method: ClassVar[str] = ""  # the name that it is registered under, without the head's
 
     def __init__(self, cfg: AdversarialConfig, task: Any) -> None:
         super().__init__(task)
         check_adversarial(cfg)
+        refuse_not_honoured(self.method, cfg)
         take_seed(cfg)
         self.seed = run_seed(cfg)
         self.cfg = cfg
@@ -248,8 +251,3 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         """Aggregate over micro-batches and ranks; the method's own columns appear in training only."""
         cls.head_type.reduce_metrics(logging_outputs)
         reduce_own_columns(logging_outputs)
-
-
-def autocast(enabled: bool) -> ContextManager[None]:
-    """What ``--amp`` means for fairseq: mixed precision on a GPU, and no change on a CPU."""
-    return torch.autocast("cuda", enabled=enabled and torch.cuda.is_available())

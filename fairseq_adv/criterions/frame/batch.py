@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, ContextManager, Dict, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -116,3 +116,8 @@ def bare_pass(head: Head, bare: nn.Module, sample: Dict[str, Any]) -> Output:
 def twofold_pass(head: Head, model: nn.Module, sample: Dict[str, Any]) -> Output:
     """The output of one pass over the batch twice over, clean rows first."""
     return head.forward(model, head.doubled(sample))
+
+
+def autocast(enabled: bool) -> ContextManager[None]:
+    """What ``--amp`` means for fairseq: mixed precision on a GPU, and no change on a CPU."""
+    return torch.autocast("cuda", enabled=enabled and torch.cuda.is_available())

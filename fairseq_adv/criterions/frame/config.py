@@ -3,12 +3,13 @@
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 import logging
 import math
-from dataclasses import dataclass, field, fields
-from typing import Any, Dict, Optional, Tuple
+from dataclasses import dataclass, field
+from typing import Any, Optional, Tuple
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import DictConfig, OmegaConf
 
+from fairseq_adv.criterions.frame.presets import PRESETS, apply_preset
 from fairseq_adv.criterions.heads.head import Head
 from fairseq_adv.losses import DIVERGENCES
 from fairseq_adv.methods.worst_case import Ascent
@@ -18,41 +19,6 @@ from fairseq_adv.perturb.noise import DISTRIBUTIONS
 
 logger = logging.getLogger(__name__)
 
-# A preset gives an option its value where the option is at its default. paper: ARCH, appendix B.1 and Sec. 3.1;
-# release: the authors' public code; arch-b2: appendix B.2. fairseq_adv.papers.values says where each value stands.
-PRESETS: Dict[str, Dict[str, Any]] = {
-    "paper": {
-        "adv_divergence": "kl",
-        "adv_eps": 0.1,
-        "adv_norm": "l2",
-        "adv_level": "sentence",
-        "adv_init": "uniform",
-        "adv_gradient": "normalised",
-        "adv_steps": 3,
-        "adv_step_size": 0.1,
-        "cache_interval": 15.0,
-        "cache_ema": 0.01,
-        "cache_num_neighbors": 1,
-    },
-    "release": {
-        "adv_divergence": "sym-kl",
-        "adv_detach_clean": True,
-        "adv_eps": 0.3,
-        "adv_steps": 2,
-        "adv_step_size": 1e-4,
-    },
-    "arch-b2": {
-        "adv_eps": 1.0,
-        "adv_norm": "linf",
-        "adv_level": "word",
-        "adv_init": "normal",
-        "adv_init_sigma": 1e-5,
-        "adv_gradient": "raw",
-        "adv_steps": 1,
-        "adv_step_size": 1e-4,
-        "cache_interval": math.inf,
-    },
-}
 GRADIENTS = ("normalised", "raw")
 OBJECTIVES = ("clean", "perturbed")
 SIDE_CHOICES = {"both": ("src", "tgt"), "src": ("src",), "tgt": ("tgt",)}
@@ -124,7 +90,12 @@ class AscentConfig(AdversarialConfig):
         metadata={"help": "radius of the ball, in units of the raw word embeddings (0 means no perturbation)"},
     )
     adv_steps: int = field(default=3, metadata={"help": "number of ascent steps S"})
-    adv_step_size: float = field(default=0.1, metadata={"help": "length of one ascent step, in the ball's norm"})
+    adv_step_size: Optional[float] = field(
+        default=None,
+        metadata={
+            "help": "length of one ascent step, in the ball's norm (default: --adv-eps, as the paper's 0.1 and 0.1)"
+        },
+    )
     adv_norm: ChoiceEnum(list(NORMS)) = field(  # type: ignore[valid-type]
         default="l2", metadata={"help": "norm of the ball and of the normalised gradient"}
     )
@@ -207,27 +178,13 @@ def check_adversarial(cfg: AdversarialConfig) -> None:
         )
 
 
-def apply_preset(cfg: AscentConfig) -> None:
-    """Give the options that are at their defaults the values of ``--adv-preset``, in *cfg* itself."""
-    defaults = {f.name: f.default for f in fields(OmegaConf.get_type(cfg) or type(cfg))}
-    changes = {
-        name: value
-        for name, value in PRESETS.get(str(cfg.adv_preset), {}).items()
-        if name in defaults and str(getattr(cfg, name)) == str(defaults[name])
-    }
-    for name, value in changes.items():
-        setattr(cfg, name, value)
-    if changes:
-        words = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in changes.items())
-        logger.info("--adv-preset %s: %s", cfg.adv_preset, words)
-
-
 def check_ascent(cfg: AscentConfig) -> None:
     """Apply ``--adv-preset`` and refuse impossible values of :class:`AscentConfig` before any training."""
     apply_preset(cfg)
     require(0 <= cfg.adv_eps < math.inf, "--adv-eps", "finite and >= 0", cfg.adv_eps)
     require(cfg.adv_steps >= 0, "--adv-steps", ">= 0", cfg.adv_steps)
-    require(0 < cfg.adv_step_size < math.inf, "--adv-step-size", "finite and > 0", cfg.adv_step_size)
+    given = cfg.adv_step_size
+    require(given is None or 0 < given < math.inf, "--adv-step-size", "finite and > 0", given)
     require(0 < cfg.adv_init_scale <= 1, "--adv-init-scale", "in (0, 1]", cfg.adv_init_scale)
     require(0 <= cfg.adv_init_sigma < math.inf, "--adv-init-sigma", "finite and >= 0", cfg.adv_init_sigma)
     rule = "left out: the start has the size of --adv-init-sigma"
@@ -237,6 +194,27 @@ def check_ascent(cfg: AscentConfig) -> None:
             "--adv-init zero: the divergence between equal outputs has no gradient, so the ascent would never "
             "leave zero; choose uniform or normal, or set --adv-steps 0"
         )
+    _warn_of_noise(cfg)
+
+
+def step_size_of(cfg: AscentConfig) -> float:
+    """η: ``--adv-step-size``, or ``--adv-eps`` where it was not given."""
+    return cfg.adv_eps if cfg.adv_step_size is None else cfg.adv_step_size
+
+
+def _warn_of_noise(cfg: AscentConfig) -> None:
+    """Say where S steps together are shorter than the start, so that the result is mostly its noise."""
+    reach, start = cfg.adv_steps * step_size_of(cfg), cfg.adv_init_scale * cfg.adv_eps
+    from_radius = cfg.adv_init_sigma == 0 and str(cfg.adv_init) != "zero" and str(cfg.adv_gradient) == "normalised"
+    if from_radius and cfg.adv_steps > 0 and reach < start:
+        logger.warning(
+            "--adv-steps %d of --adv-step-size %g cannot leave the random start of norm %g (--adv-init-scale x "
+            "--adv-eps) behind: perturbations will be mostly noise; leave --adv-step-size out (then it is --adv-eps) "
+            "or lower --adv-init-scale",
+            cfg.adv_steps,
+            step_size_of(cfg),
+            start,
+        )
 
 
 def ascent_of(cfg: AscentConfig, factor: float = 1.0) -> Ascent:
@@ -244,7 +222,7 @@ def ascent_of(cfg: AscentConfig, factor: float = 1.0) -> Ascent:
     return Ascent(
         ball=Ball(cfg.adv_eps * factor, str(cfg.adv_norm), str(cfg.adv_level)),
         steps=cfg.adv_steps,
-        step_size=cfg.adv_step_size * factor,
+        step_size=step_size_of(cfg) * factor,
         init=str(cfg.adv_init),
         init_scale=cfg.adv_init_scale,
         init_sigma=cfg.adv_init_sigma * factor,

@@ -29,7 +29,9 @@ def register_method(name: str, config: Type[Any]) -> Callable[[Method], Method]:
             ending = "".join(word.capitalize() for word in head.suffix.split("_"))
             stem = method.__name__[: -len("Criterion")]
             options = with_head_options(config, head, f"{stem}{ending}Config", method.__module__)
-            criterion = type(f"{stem}{ending}", (method,), {"head_type": head, "__doc__": method.__doc__})
+            criterion = type(
+                f"{stem}{ending}", (method,), {"head_type": head, "method": name, "__doc__": method.__doc__}
+            )
             register_criterion(f"{name}_{head.suffix}", dataclass=_placed(options, method))(_placed(criterion, method))
         return method
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.unit.criterions import reference as ref
-from tests.unit.criterions.updates import assert_matches, make_criterion, noise_in_columns, run_update
+from tests.unit.criterions.updates import assert_matches, honoured, make_criterion, noise_in_columns, run_update
 from tests.unit.toy_models import toy_batch, toy_model
 
 # c: the masks of the clean pass, o: an outer pass, whose masks --adv-outer-masks decides
@@ -37,7 +37,8 @@ def states_of_passes(criterion, model, batches):
 def test_masks_of_each_pass(case, masks, detach):
     options, pattern = PASSES[case]
     model = toy_model(dropout=0.3)
-    criterion = make_criterion(case.strip(), adv_outer_masks=masks, adv_detach_clean=detach, **options)
+    options = honoured(case.strip(), adv_outer_masks=masks, adv_detach_clean=detach, **options)
+    criterion = make_criterion(case.strip(), **options)
     batches = [toy_batch(seed=1), toy_batch(seed=2, first_id=3)]
     states = states_of_passes(criterion, model, batches)
     assert len(states) == 2 * len(pattern)

@@ -12,7 +12,15 @@ from tests.unit.criterions import reference as ref
 from tests.unit.criterions.test_identities import assert_plain, micro_batches
 from tests.unit.criterions.test_simcut import cut_words
 from tests.unit.criterions.test_smart import worst_case
-from tests.unit.criterions.updates import DIM, assert_matches, make_criterion, noise_in_columns, run_update, same_bits
+from tests.unit.criterions.updates import (
+    DIM,
+    assert_matches,
+    honoured,
+    make_criterion,
+    noise_in_columns,
+    run_update,
+    same_bits,
+)
 from tests.unit.toy_models import toy_batch, toy_model
 
 LAMBDA = 0.7
@@ -107,7 +115,7 @@ def backward_passes(criterion, model, batch):
 @pytest.mark.parametrize("architecture", ["transformer", "transformer_shared", "fconv"])
 def test_one_pass_over_twice_the_rows_is_two_passes(name, detach, architecture):
     model, batch = toy_model(architecture).double(), toy_batch()
-    options = {**KNOWN_BEFOREHAND[name], "adv_detach_clean": detach}
+    options = honoured(f"{name}_label_smoothed", **KNOWN_BEFOREHAND[name], adv_detach_clean=detach)
     updates = {
         passes: run_update(method(name, batch, adv_passes=passes, **options), model, [batch])
         for passes in ("sequential", "concat")

@@ -61,5 +61,5 @@ def test_a_choice_of_sides_is_refused(sides):
 
 
 def test_shared_masks_are_refused():
-    with pytest.raises(ValueError, match="--adv-outer-masks must be fresh"):
+    with pytest.raises(ValueError, match=r"--adv-outer-masks must be left out: R-Drop .*, got shared"):
         make_criterion("rdrop_label_smoothed", adv_outer_masks="shared")

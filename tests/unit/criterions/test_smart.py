@@ -7,6 +7,8 @@ import copy
 import pytest
 import torch
 
+from fairseq_adv.criterions.frame.config import ascent_of
+from fairseq_adv.methods.worst_case import worst_case_perturbation
 from tests.unit.criterions import reference as ref
 from tests.unit.criterions.updates import assert_matches, make_criterion, noise_in_columns, run_update
 from tests.unit.toy_models import toy_batch, toy_model
@@ -157,3 +159,20 @@ def test_the_teacher_follows_in_plain_updates_and_on_dummy_batches():
     for value in parameters[1:]:
         expected = 0.5 * expected + 0.5 * value
     torch.testing.assert_close(next(iter(criterion.teacher.parameters.values())), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "warned"), [({}, False), ({"adv_step_size": 0.1}, True), ({"adv_step_size": 0.5}, False)]
+)
+def test_the_step_follows_the_radius_and_one_that_leaves_noise_is_told(caplog, options, warned):
+    """The angle between a perturbation and its random start, at the radius of the quickstart."""
+    model, batch = toy_model().double(), toy_batch()
+    criterion = make_criterion("smart_label_smoothed", adv_eps=1.0, **options)
+    said = [record for record in caplog.records if "mostly noise" in record.getMessage()]
+    assert bool(said) == warned
+    opened = criterion.open_batch(model, batch)
+    ascent = ascent_of(criterion.cfg)
+    start = ascent.start(opened.passes, stream=1)
+    delta, _ = worst_case_perturbation(opened.passes, opened.from_clean(), ascent, stream=1)
+    cosine = torch.cosine_similarity(delta.values["src"].flatten(1), start.values["src"].flatten(1)).mean()
+    assert (cosine > 0.9) == warned

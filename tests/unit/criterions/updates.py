@@ -11,6 +11,7 @@ from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEn
 from torch import Tensor, nn
 
 import fairseq_adv.criterions  # noqa: F401
+from fairseq_adv.criterions.frame.honoured import not_honoured_by
 from fairseq_adv.perturb import sample_noise
 from tests.unit.criterions.reference import TOKENS, Columns, in_columns
 from tests.unit.sentence_models import sentence_task
@@ -26,8 +27,19 @@ def make_criterion(name: str, task: Any = None, **options: Any) -> Any:
 
     translates = name.endswith("_label_smoothed")
     own = {"label_smoothing": 0.1, "sentence_avg": False} if translates else {}
-    cfg = CRITERION_DATACLASS_REGISTRY[name](**{"adv_seed": SEED, **own, **options})
+    cfg = CRITERION_DATACLASS_REGISTRY[name](**{**own, **options})
+    if cfg.adv_seed is None and "adv_seed" not in dict(not_honoured_by(CRITERION_REGISTRY[name].method, cfg)):
+        cfg.adv_seed = SEED
     return CRITERION_REGISTRY[name](cfg, task or (toy_task() if translates else sentence_task()))
+
+
+def honoured(name: str, **options: Any) -> Dict[str, Any]:
+    """*options* without the common ones that the criterion *name* refuses."""
+    from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
+
+    cfg = CRITERION_DATACLASS_REGISTRY[name](**options)
+    refused = dict(not_honoured_by(CRITERION_REGISTRY[name].method, cfg))
+    return {option: value for option, value in options.items() if option not in refused}
 
 
 def plain_criterion(task: Any = None) -> LabelSmoothedCrossEntropyCriterion:

@@ -66,7 +66,7 @@ def test_hydra_files_validate_with_the_papers_search(direction: Direction) -> No
 
 
 def test_presets_are_the_table_of_values() -> None:
-    from fairseq_adv.criterions.frame.config import PRESETS
+    from fairseq_adv.criterions.frame.presets import PRESETS
 
     said = {value.field: value.paper for value in METHOD_VALUES}
     assert all(PRESETS["paper"][name] == said[name] for name in PRESETS["paper"])
@@ -79,10 +79,11 @@ def test_defaults_of_arch_are_the_papers() -> None:
 
     fairseq_adv.register()
     from fairseq_adv.criterions.arch import ArchConfig
+    from fairseq_adv.criterions.frame.config import step_size_of
 
     defaults = ArchConfig()
     for value in METHOD_VALUES:
-        default = getattr(defaults, value.field)
+        default = step_size_of(defaults) if value.field == "adv_step_size" else getattr(defaults, value.field)
         assert (str(default) if isinstance(value.paper, str) else default) == value.paper, value.field
 
 

@@ -1,0 +1,67 @@
+"""Which common options a method honours: all but those that this table names, which are refused with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, Dict, Iterator, Tuple
+
+from omegaconf import OmegaConf
+
+_NO_DIVERGENCE = "its loss has no divergence from a clean output"
+_FIRST_CLEAN = "its perturbation comes from the clean output, whose pass must come first"
+_NO_START = "it has no random start"
+
+# option -> method -> why it would do nothing (or what it would break). A method's name may be followed by values of its
+# own options, for which alone the entry holds.
+NOT_HONOURED: Dict[str, Dict[str, str]] = {
+    "adv_sides": {"rdrop": "R-Drop perturbs neither side"},
+    "adv_divergence": dict.fromkeys(("freelb", "freeat", "disadv", "conadv"), _NO_DIVERGENCE),
+    "adv_detach_clean": {
+        **dict.fromkeys(("freelb", "freeat", "disadv", "conadv"), _NO_DIVERGENCE),
+        "scala scala_loss=ce": "its clean output is held fixed in any case",
+    },
+    "adv_outer_masks": {
+        "rdrop": "R-Drop compares two sets of masks",
+        "freelb": "all its passes share the masks of the first",
+        "freeat": "it has one pass",
+    },
+    "adv_passes": {
+        **dict.fromkeys(("smart", "vat", "scala"), _FIRST_CLEAN),
+        "disadv": "its perturbation comes from the backward pass of the clean one",
+        "freelb": "each of its passes needs the backward pass of the one before",
+        "freeat": "it has one pass",
+    },
+    "adv_radius_schedule": {
+        "rdrop": "R-Drop has no perturbation",
+        "simcut": "a cutoff has no radius",
+    },
+    "adv_preset": dict.fromkeys(("freelb", "freeat"), "the presets are of ARCH's ascent on a divergence"),
+    "adv_every": {"freeat": "its replays come in a row"},
+    "adv_seed": {
+        **dict.fromkeys(("rdrop", "disadv"), _NO_START),
+        "conadv conadv_start_norm=0.0": _NO_START,
+    },
+}
+
+
+def refuse_not_honoured(method: str, cfg: Any) -> None:
+    """Raise ``ValueError`` for the first option of *cfg* that has been given and does nothing for *method*."""
+    defaults = {f.name: f.default for f in fields(OmegaConf.get_type(cfg) or type(cfg))}
+    for option, reason in not_honoured_by(method, cfg):
+        value = getattr(cfg, option)
+        if str(value) != str(defaults[option]):
+            raise ValueError(f"--{option.replace('_', '-')} must be left out: {reason}, got {value}")
+
+
+def not_honoured_by(method: str, cfg: Any) -> Iterator[Tuple[str, str]]:
+    """The options that do nothing for *method* under the other options of *cfg*, with the reason of each."""
+    for option, methods in NOT_HONOURED.items():
+        for entry, reason in methods.items():
+            name, *settings = entry.split()
+            if name == method and all(_is_set(cfg, setting) for setting in settings):
+                yield option, reason
+
+
+def _is_set(cfg: Any, setting: str) -> bool:
+    option, value = setting.split("=")
+    return str(getattr(cfg, option)) == value
