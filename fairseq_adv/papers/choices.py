@@ -75,6 +75,7 @@ CHOICES: Tuple[Choice, ...] = (
     Choice("ConAdv", "split BatchNorm in a Transformer", "none: there is no BatchNorm", ""),
     Choice("ConAdv", "the first τ batches of an epoch", "perturbed on the spot, as DisAdv's", ""),
     Choice("SMART", "dropout in the momentum teacher", "off", ""),
+    Choice("SMART", "the momentum teacher in updates without a penalty", "it follows in each one", "--adv-every"),
     Choice("R3F", "sum or mean of the two directions", "their sum, as its paper", ""),
     Choice("R-Drop", "sum or mean of the two cross-entropies", "their sum, as its paper: twice plain's gradient", ""),
     Choice("ScaLA", "everything: no reference code exists", "one ascent step from noise of 1e-5", "--scala-loss"),
