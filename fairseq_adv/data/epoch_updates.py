@@ -20,7 +20,7 @@ import numpy as np
 from fairseq.data import data_utils
 from fairseq.data.iterators import CountingIterator, EpochBatchIterator
 
-from fairseq_adv.data.batch_tokens import BatchTokensSchedule, plan_updates
+from fairseq_adv.data.batch_tokens import SENTENCES, BatchTokensSchedule, BatchUnit, plan_updates
 from fairseq_adv.data.update_groups import Replays, locate_update
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ _FIRST_UPDATE = "first_update"  # in a checkpoint: the number of updates finishe
 
 @dataclass(frozen=True)
 class UpdatePlan:
-    """How epochs are cut: target tokens by update (``None``: ``update_freq`` micro-batches), replays, look-ahead.
+    """How epochs are cut: the batch by update (``None``: ``update_freq`` micro-batches), replays, look-ahead.
 
     ``look_ahead`` is how many updates ahead a group is told. An ``idle`` rank trains nothing, and only looks ahead.
     """
@@ -109,8 +109,8 @@ class UpdateEpochIterator(EpochBatchIterator):
         self._groups: List[Group] = []
         if plan.tokens is not None and self.grouped_shuffling:
             raise ValueError(
-                "--grouped-shuffling makes the batches depend on the number of ranks, but batches counted in tokens "
-                "are the same on any number: drop it"
+                "--grouped-shuffling makes the batches depend on the number of ranks, but batches counted in "
+                f"{plan.tokens.unit.name} are the same on any number: drop it"
             )
 
     @classmethod
@@ -147,7 +147,8 @@ class UpdateEpochIterator(EpochBatchIterator):
         if inside and counts_updates != self.plan.is_needed:
             raise ValueError(
                 f"the checkpoint lies inside an epoch that was cut {'by' if counts_updates else 'without'} "
-                "--target-batch-tokens, --batch-tokens-schedule or a criterion that replays batches or looks ahead, "
+                "a batch counted over all ranks (--target-batch-tokens, --target-batch-sentences or a schedule) or a "
+                "criterion that replays batches or looks ahead, "
                 f"and this run is started {'without' if counts_updates else 'with'}: go on with the old options up to "
                 "the end of the epoch, or start the epochs anew with --reset-dataloader"
             )
@@ -190,24 +191,28 @@ class UpdateEpochIterator(EpochBatchIterator):
         if shuffle:
             with data_utils.numpy_seed(self.seed + epoch):
                 np.random.shuffle(batches)
-        sizes = np.asarray(self.dataset.tgt_sizes)
-        tokens = [int(sizes[np.asarray(batch)].sum()) for batch in batches]
+        tokens = [self._amount(batch, schedule.unit) for batch in batches]
         self._refuse_later_targets_that_are_too_small(schedule, tokens)
         in_groups = self.plan.replays.in_groups(schedule, self._first_update)
         plan = plan_updates(tokens, self.num_shards, in_groups, skip_remainder=self._drop_remainder)
         logger.info(
-            "epoch %d: %d micro-batches of %d target tokens in %d groups for %d ranks",
+            "epoch %d: %d micro-batches of %d %s in %d groups for %d ranks",
             epoch,
             len(batches),
             sum(tokens),
+            schedule.unit.name,
             len(plan),
             self.num_shards,
         )
         return [[list(batches[index]) for index in update[self.shard_id]] or [[]] for update in plan]
 
+    def _amount(self, batch: Sequence[int], unit: BatchUnit) -> int:
+        return len(batch) if unit == SENTENCES else int(np.asarray(self.dataset.tgt_sizes)[np.asarray(batch)].sum())
+
     def _refuse_later_targets_that_are_too_small(self, schedule: BatchTokensSchedule, tokens: List[int]) -> None:
         """Fail now rather than at the update at which a schedule reaches a target below one micro-batch."""
         present = schedule.at(self._first_update)
-        later = [target for update, target in zip(schedule.updates, schedule.tokens) if update > self._first_update]
+        later = [t for update, t in zip(schedule.updates, schedule.tokens) if update > self._first_update]
         if tokens:
-            plan_updates([max(tokens)], 1, min([present, *later]))
+            smallest = BatchTokensSchedule((0,), (min([present, *later]),), schedule.unit)
+            plan_updates([max(tokens)], 1, smallest)

@@ -43,7 +43,7 @@ class Replays:
         steps: Dict[int, int] = {}
         for update, tokens in zip(schedule.updates, schedule.tokens):
             steps[self.groups_before(update, first_update)] = tokens
-        return BatchTokensSchedule(tuple(steps), tuple(steps.values()))
+        return BatchTokensSchedule(tuple(steps), tuple(steps.values()), schedule.unit)
 
 
 def locate_update(counts: Sequence[int], update: int) -> Tuple[int, int]:

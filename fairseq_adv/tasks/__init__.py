@@ -1,3 +1,3 @@
 """Tasks of the plugin; importing this package registers them."""
 
-from fairseq_adv.tasks import adversarial_translation  # noqa: F401
+from fairseq_adv.tasks import adversarial_sentence_prediction, adversarial_translation  # noqa: F401

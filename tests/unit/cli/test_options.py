@@ -125,6 +125,9 @@ def test_every_documented_option_is_accepted_by_the_training_command(components:
 
     words = ["data", "--arch", "transformer_tiny", "--optimizer", "adam", "--lr-scheduler", "fixed", "--seed", "5"]
     examples = {"target_batch_tokens": "32k", "batch_tokens_schedule": "32k@0", "adv_radius_schedule": "1@0,2@9"}
+    examples.update(target_batch_sentences="32", batch_sentences_schedule="32@0,1k@9")
+    # this task takes options of its criterion
+    criterions = {"adversarial_sentence_prediction": ["--criterion", "sentence_prediction"]}
     for component in components:
         own = [option for option in component.options if not option.inherited and option.name.startswith("--")]
         given: List[str] = []
@@ -133,7 +136,8 @@ def test_every_documented_option_is_accepted_by_the_training_command(components:
             value = (option.choices or [examples.get(dest, "1")])[-1]
             given += [option.name] if option.flag else [option.name, value]
         parsed = options.parse_args_and_arch(
-            options.get_training_parser(), [*words, f"--{component.kind}", component.name, *given]
+            options.get_training_parser(),
+            [*words, *criterions.get(component.name, []), f"--{component.kind}", component.name, *given],
         )
         config = convert_namespace_to_omegaconf(parsed)
         node = config[component.kind.replace("-", "_")]
