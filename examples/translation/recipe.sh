@@ -15,6 +15,8 @@
 # Options:
 #   --reverse                  the other direction
 #   --mirror DIR_OR_URL        take the corpus's files, by their own names, from there
+#   --translations DIR         the same, for a folder of an archive's indexes (the recipes debian-LANG-en)
+#   --pairs N   --held-out N   training pairs at most, and pairs to validate and to test on (debian-LANG-en)
 #   --work-dir work            where everything goes
 #   --bpe sentencepiece        or subword-nmt
 #   --vocabulary N             pieces or merges of both languages together
@@ -55,7 +57,7 @@ train_options=()       # architecture, optimizer, regularisation
 
 # ---- options ----
 mirror='' work=work proportion=0.1 bpe=sentencepiece embeddings=hf:bert-base-multilingual-cased methods=plain,arch
-reverse='' normalize='' run_name='' tokenizer='' asked_beam='' asked_lenpen='' workers=$(nproc 2>/dev/null || echo 1)
+pairs='' held_out='' reverse='' normalize='' run_name='' tokenizer='' asked_beam='' asked_lenpen='' workers=$(nproc 2>/dev/null || echo 1)
 more=() words=()
 
 name=$(basename "$0")
@@ -74,13 +76,15 @@ parse() {
       --normalize) normalize=1; shift; continue ;;
       -h | --help) usage; exit 0 ;;
       --) shift; more=("$@"); break ;;
-      --mirror | --work-dir | --bpe | --vocabulary | --embeddings | --methods | --epochs | --batch-tokens | --beam \
+      --mirror | --translations | --pairs | --held-out | --work-dir | --bpe | --vocabulary | --embeddings | --methods | --epochs | --batch-tokens | --beam \
         | --lenpen | --average | --name | --workers | --sacrebleu-tokenize | --proportion) [ $# -gt 1 ] || stop "$1 needs a value" ;;
       -*) stop "unknown option $1 (--help lists them; options of fairseq-train go after --)" ;;
       *) words+=("$1"); shift; continue ;;
     esac
     case $1 in
-      --mirror) mirror=$2 ;;
+      --mirror | --translations) mirror=$2 ;;
+      --pairs) pairs=$2 ;;
+      --held-out) held_out=$2 ;;
       --work-dir) work=$2 ;;
       --bpe) bpe=$2 ;;
       --vocabulary) vocabulary=$2 ;;
@@ -112,9 +116,11 @@ validation_search() {
 check() {
   local option
   [[ $proportion =~ ^(1|0?\.[0-9]+)$ ]] || stop "--proportion must be in (0, 1], such as 0.1, got $proportion"
-  for option in vocabulary epochs beam workers; do
+  for option in vocabulary epochs beam workers pairs held_out; do
+    if [[ $option = pairs || $option = held_out ]] && [ -z "${!option}" ]; then continue; fi
     [[ ${!option} =~ ^[1-9][0-9]*$ ]] || stop "--$option must be a positive number, got ${!option}"
   done
+  [[ -z $pairs$held_out || $corpus = debian-* ]] || stop "--pairs and --held-out are for the recipes debian-LANG-en: published sets stay whole"
   [[ $average =~ ^[0-9]+$ ]] || stop "--average must be a number, got $average"
   [[ $lenpen =~ ^(tuned|[0-9]+(\.[0-9]+)?)$ ]] || stop "--lenpen must be a number or tuned, got $lenpen"
   [[ $bpe = sentencepiece || $bpe = subword-nmt ]] || stop "--bpe must be sentencepiece or subword-nmt, got $bpe"
@@ -130,6 +136,7 @@ is_seed() { [[ $1 =~ ^[0-9]+$ ]] || stop "SEED must be a number, got $1"; }
 # ---- where things are; a file or folder under its own name is complete ----
 
 place() {
+  corpus+=${pairs:+-$pairs}${held_out:+-held-out-$held_out}
   mkdir -p "$work/$corpus"
   work=$(cd "$work" && pwd)
   base=$work/$corpus

@@ -24,6 +24,7 @@ COMMANDS = (
     "neighbors",
     "convert-bert",
     "cache",
+    "corpus debian",
     "study large-batch",
     "report",
     "probe",

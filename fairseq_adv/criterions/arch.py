@@ -133,7 +133,7 @@ class ArchCriterion(AdversarialCriterion):
         if cache.refreshing and cache.refresh_epoch != epoch:
             self._commit()
         cache.delete_superseded()
-        self.started = self.update_num >= self.cfg.adv_start_update or cache.last_refresh_epoch is not None
+        self.started = self.start.has_begun(self.update_num) or cache.last_refresh_epoch is not None
         self.refreshing = self.started and (
             cache.refreshing or is_refresh_epoch(epoch, cache.last_refresh_epoch, self.cfg.cache_interval)
         )

@@ -50,8 +50,12 @@ class FreeatCriterion(AdversarialCriterion):
         )
         rule = "0 (off) or 1: FreeAT's loss has no clean term to weigh against"
         require(cfg.adv_lambda in (0.0, 1.0), "--adv-lambda", rule, cfg.adv_lambda)
+        if self.start.is_auto:
+            raise ValueError(
+                "--adv-start-update auto: FreeAT's replays are planned before the first epoch; give a number of updates"
+            )
         if self._replays() and hasattr(task, "replay_updates"):
-            task.replay_updates(cfg.freeat_replays, cfg.adv_start_update)
+            task.replay_updates(cfg.freeat_replays, self.start.update)
         self.carried = CarriedPerturbations()  # what this update starts from
         self.moved = CarriedPerturbations()  # what the next one starts from
         self._carried_to: Optional[int] = None  # the update that self.carried is for

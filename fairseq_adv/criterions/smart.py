@@ -61,7 +61,7 @@ class SmartCriterion(AdversarialCriterion):
     def begin_pass(self, model: nn.Module) -> None:
         """The teacher follows in each update from the method's start on, also in plain ones and on dummy batches."""
         super().begin_pass(model)
-        if self.teacher is not None and self.strength() > 0 and self.update_num >= self.cfg.adv_start_update:
+        if self.teacher is not None and self.strength() > 0 and self.start.has_begun(self.update_num):
             self.teacher.follow(bare_model(model), self.update_num)
 
     def num_backwards(self) -> int:

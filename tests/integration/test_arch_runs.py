@@ -161,3 +161,16 @@ def test_checkpoint_names_the_cache_in_plain_containers(tiny_corpus, tmp_path):
     cache = json.loads(json.dumps(state["fairseq_adv"]["cache"]))
     assert cache["committed"]["generation"] == 1 and cache["in_progress"] is None
     assert np.array_equal(open_cache(tmp_path / "perturbations", generation=1).ids, choose_cache_set(160, 0.3, 1))
+
+
+def test_auto_starts_after_the_plateau_and_resumes_there(tiny_corpus, tmp_path):
+    auto = (*ARCH, "--adv-start-update", "auto:1", "--lr", 0)  # nothing gets better at lr 0
+
+    def refreshed(name: str, *budgets: int) -> List[int]:
+        runs = [
+            run_fairseq_train([*default_args(tiny_corpus, tmp_path / name), *auto, "--max-epoch", epochs])
+            for epochs in budgets
+        ]
+        return [int(line["epoch"]) for run in runs for line in run.log["train"] if line["train_adv_refresh"] == 1]
+
+    assert refreshed("whole", 5) == [3, 5] == refreshed("resumed", 2, 5)

@@ -23,6 +23,7 @@ from fairseq_adv.criterions.frame.lifecycle import TrainingLifecycle, attach, re
 from fairseq_adv.criterions.frame.perturbable import bare_model, hook_on, models_inside
 from fairseq_adv.criterions.frame.radius import RadiusSchedule
 from fairseq_adv.criterions.frame.reduction import no_gradient_sync, reduce_gradients_once
+from fairseq_adv.criterions.frame.start import StartRule
 from fairseq_adv.criterions.frame.training_log import reduce_own_columns, uniform_log
 from fairseq_adv.criterions.heads.head import Head, LossWeights
 from fairseq_adv.perturb import EmbeddingHook, Output
@@ -51,6 +52,7 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         self.trains_perturbed = str(cfg.adv_objective) == "perturbed"
         if self.trains_perturbed:
             self._require_divergence()
+        self.start = StartRule(str(cfg.adv_start_update))
         self.radius_schedule = RadiusSchedule.parse(cfg.adv_radius_schedule)
         self._hooks: Dict[int, EmbeddingHook] = {}  # by the model that each holds, which as an attribute here would
         # be the criterion's submodule: part of every checkpoint, and wrapped for distributed training
@@ -95,12 +97,12 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
 
     def is_active(self) -> bool:
         """Whether this update is regularised; plain training otherwise."""
-        started = self.update_num >= self.cfg.adv_start_update
+        started = self.start.has_begun(self.update_num)
         return self.strength() > 0 and started and self.is_due() and not self.dummy_batch
 
     def is_due(self) -> bool:
         """Whether ``--adv-every`` counts this update in."""
-        return (self.update_num - self.cfg.adv_start_update) % self.cfg.adv_every == 0
+        return self.start.is_due(self.update_num, self.cfg.adv_every)
 
     def _require_divergence(self) -> None:
         """Refuse ``--adv-objective perturbed`` for a method without a penalty between clean and perturbed output."""
@@ -162,6 +164,15 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         """Every rank, before each micro-batch, whether or not it is regularised."""
         if self.strength() > 0:
             reduce_gradients_once(model)
+
+    def end_epoch(self, validation: Optional[float], maximize: bool, update_num: int) -> None:
+        self.start.validated(validation, maximize, update_num)
+
+    def start_state(self) -> Dict[str, Any]:
+        return self.start.state_dict()
+
+    def load_start_state(self, state: Dict[str, Any]) -> None:
+        self.start.load_state_dict(state)
 
     def forward(
         self, model: nn.Module, sample: Dict[str, Any], reduce: bool = True

@@ -43,8 +43,12 @@ class AdversarialConfig(FairseqDataclass):
     adv_detach_clean: bool = field(
         default=False, metadata={"help": "let no gradient of the divergence flow through the clean output"}
     )
-    adv_start_update: int = field(
-        default=0, metadata={"help": "number of updates of plain training before the method starts (0 means at once)"}
+    adv_start_update: str = field(
+        default="0",
+        metadata={
+            "help": "number of updates of plain training before the method starts (0 means at once); auto or auto:N: "
+            "until --best-checkpoint-metric has not improved for 5 or N validations at ends of epochs"
+        },
     )
     adv_every: int = field(
         default=1,
@@ -165,7 +169,6 @@ def perturbed_sides(choice: str, head: Head) -> Tuple[str, ...]:
 def check_adversarial(cfg: AdversarialConfig) -> None:
     """Refuse impossible values of :class:`AdversarialConfig` before any training."""
     require(0 <= cfg.adv_lambda < math.inf, "--adv-lambda", "finite and >= 0", cfg.adv_lambda)
-    require(cfg.adv_start_update >= 0, "--adv-start-update", ">= 0", cfg.adv_start_update)
     require(cfg.adv_every >= 1, "--adv-every", ">= 1", cfg.adv_every)
     if str(cfg.adv_passes) == "concat" and str(cfg.adv_outer_masks) == "shared":
         raise ValueError(

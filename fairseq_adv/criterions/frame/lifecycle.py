@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 _PER_PAIR = "_per_lang_pair_train_loss"  # multilingual_translation: one batch of its dictionary of batches
 
 STATE_KEY = "fairseq_adv"  # extra_state[<task class>][STATE_KEY] of a checkpoint
+START_KEY = "fairseq_adv_start"  # what is known of plain training's plateau, there too
 
 
 class TrainingLifecycle:
@@ -34,6 +35,13 @@ class TrainingLifecycle:
         ``update_num`` is by then that of the coming update.
         """
         self.epoch = epoch
+
+    def end_epoch(self, validation: Optional[float], maximize: bool, update_num: int) -> None:
+        """Every rank, after an epoch's checkpoint was written, when *update_num* updates were made in all.
+
+        *validation* is the value of ``--best-checkpoint-metric`` at the epoch's end (``None``: no validation there),
+        the higher the better if *maximize*. Called for a criterion that has a :meth:`start_state` alone.
+        """
 
     def begin_micro_batch(self, update_num: int, dummy_batch: bool) -> None:
         """Every rank, before each forward pass of training; a dummy batch only keeps the ranks in step."""
@@ -64,11 +72,19 @@ class TrainingLifecycle:
         """Rank 0, while a checkpoint is written: plain containers and numbers for :meth:`begin_training`."""
         return {}
 
+    def start_state(self) -> Dict[str, Any]:
+        """Rank 0, while a checkpoint is written: what :meth:`end_epoch` has found out, for :meth:`load_start_state`."""
+        return {}
+
+    def load_start_state(self, state: Dict[str, Any]) -> None:
+        """Every rank, when training goes on from a checkpoint."""
+
 
 def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
     """Route *task*'s calls to *lifecycle* too; attaching another one replaces the first."""
     cls = type(task)
     trainers: List[Any] = []  # the trainer of this run, once it is known
+    position = {"end_of_epoch": False}
 
     def train_step(sample, model, criterion, optimizer, update_num, ignore_grad=False, **kwargs):
         lifecycle.begin_micro_batch(update_num, ignore_grad)
@@ -97,9 +113,13 @@ def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
     def get_checkpoint_dict() -> Dict[str, Any]:
         own = cls.get_checkpoint_dict(task) if hasattr(cls, "get_checkpoint_dict") else {}
         mine = {**own.get(cls.__name__, {}), STATE_KEY: lifecycle.checkpoint_state()}
+        start = lifecycle.start_state()
+        if start:
+            mine[START_KEY] = {**start, "end_of_epoch": position["end_of_epoch"]}
         return {**own, cls.__name__: mine}
 
     def before_save_checkpoint(trainer: Any, epoch_itr: Any) -> None:
+        position["end_of_epoch"] = epoch_itr.end_of_epoch()
         lifecycle.before_save(epoch_itr.end_of_epoch())
 
     def after_load_checkpoint(trainer: Any, extra_state: Optional[Dict[str, Any]], reset: bool) -> None:
@@ -110,6 +130,14 @@ def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
         if reset and saved:
             logger.info("epochs are counted anew: what the checkpoint knows of perturbations is left behind")
         lifecycle.begin_training(trainer, None if reset else saved)
+        if lifecycle.start_state():
+            end_epoch = follow_validation(trainer, lifecycle)
+            state = extra_state or {}
+            start = None if reset else state.get(cls.__name__, {}).get(START_KEY)
+            if start:
+                lifecycle.load_start_state(start)
+                if start["end_of_epoch"]:  # the checkpoint was written between its validation and the count of it
+                    end_epoch(state.get("val_loss"))
 
     saving = get_checkpoint_dict, before_save_checkpoint, after_load_checkpoint
     for wrapper in (train_step, get_batch_iterator, begin_epoch, *saving):
@@ -127,3 +155,24 @@ def refuse_own_backward(task: Any) -> None:
             "this method takes several of them with gradients between; choose a method with one backward pass, such as "
             "r3f without --adv-detach-clean, or another task"
         )
+
+
+def follow_validation(trainer: Any, lifecycle: TrainingLifecycle) -> Callable[[Optional[float]], None]:
+    """Have *lifecycle* told of each epoch's validation; returns how to tell it of one that is over.
+
+    Fairseq hands the value to the learning rate's schedule alone, on every rank and once an epoch, so the wrapper is
+    around that call.
+    """
+    cls = type(trainer)
+    maximize = bool(trainer.cfg.checkpoint.maximize_best_checkpoint_metric)
+
+    def end_epoch(value: Optional[float]) -> None:
+        lifecycle.end_epoch(value, maximize, trainer.get_num_updates())
+
+    def lr_step(epoch: int, val_loss: Optional[float] = None) -> Any:
+        rate = cls.lr_step(trainer, epoch, val_loss)
+        end_epoch(val_loss)
+        return rate
+
+    trainer.lr_step = lr_step
+    return end_epoch

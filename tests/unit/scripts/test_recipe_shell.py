@@ -12,22 +12,24 @@ import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 FOLDER = SCRIPTS.parent / "examples/translation"
-RECIPES = sorted(path for path in FOLDER.glob("*.sh") if path.name != "recipe.sh")
+SHARED = [FOLDER / "debian.sh", FOLDER / "recipe.sh"]
+RECIPES = sorted(path for path in FOLDER.glob("*.sh") if path not in SHARED)
+PUBLISHED = [path for path in RECIPES if not path.name.startswith("debian-")]
 
 
-def test_there_are_four() -> None:
-    names = ["iwslt14-de-en.sh", "iwslt15-en-vi.sh", "iwslt16-en-fr.sh", "wmt16-en-de.sh"]
-    assert [path.name for path in RECIPES] == names
+def test_there_are_four_of_papers_and_three_of_debian() -> None:
+    assert [path.stem for path in PUBLISHED] == ["iwslt14-de-en", "iwslt15-en-vi", "iwslt16-en-fr", "wmt16-en-de"]
+    assert [path.stem for path in RECIPES[:3]] == ["debian-de-en", "debian-fr-en", "debian-it-en"]
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_finds_nothing() -> None:
-    names = [str(path.relative_to(SCRIPTS.parent)) for path in (*RECIPES, FOLDER / "recipe.sh")]
+    names = [str(path.relative_to(SCRIPTS.parent)) for path in (*RECIPES, *SHARED)]
     done = subprocess.run(["shellcheck", "-x", *names], cwd=SCRIPTS.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
 def test_every_value_has_a_source_and_the_addresses_a_warning(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert re.search(r"address(es)? below could not be tried", text)
@@ -56,7 +58,7 @@ def test_every_value_has_a_source_and_the_addresses_a_warning(path: Path) -> Non
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_done(tmp_path: Path, arguments: List[str], message: str) -> None:
-    command = ["bash", str(RECIPES[0]), *arguments]
+    command = ["bash", str(PUBLISHED[0]), *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 2 and message in done.stderr
     assert not list(tmp_path.iterdir())
