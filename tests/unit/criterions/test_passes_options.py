@@ -63,7 +63,8 @@ def serving(batch):
 
     def serve(known):
         sides = {}
-        for side, values in cached_words(batch).items():
+        for side in known.lengths:
+            values = cached_words(batch)[side]
             for row, length in enumerate(known.lengths[side]):
                 values[row, length:] = 0.0
             none = torch.zeros(len(known.ids), 1)
