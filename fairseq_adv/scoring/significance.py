@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from fairseq_adv.corpora.lines import all_lines
+from fairseq_adv.scoring.intervals import difference_interval
 from fairseq_adv.scoring.languages import DEFAULT
 
 METRICS = ("bleu", "chrf")
@@ -84,7 +85,7 @@ def check_comparable(systems: Sequence[System]) -> None:
 
 
 def paired_bootstrap(baseline: System, system: System, samples: int) -> Dict[str, Dict[str, float]]:
-    """sacreBLEU's paired bootstrap: for each metric the difference to the baseline and its p value."""
+    """sacreBLEU's paired bootstrap: for each metric the difference to the baseline, its p value and its 95 % interval."""
     from sacrebleu.metrics import BLEU, CHRF
     from sacrebleu.significance import PairedTest
 
@@ -100,7 +101,11 @@ def paired_bootstrap(baseline: System, system: System, samples: int) -> Dict[str
     )
     results: Dict[str, Any] = test()[1]
     named = zip(METRICS, (results[key] for key in results if key != "System"))
-    return {metric: {"difference": b.score - a.score, "p": float(b.p_value)} for metric, (a, b) in named}
+    found = {metric: {"difference": b.score - a.score, "p": float(b.p_value)} for metric, (a, b) in named}
+    for metric, scorer in (("bleu", bleu), ("chrf", chrf)):
+        bounds = difference_interval(scorer, baseline.hypotheses, system.hypotheses, baseline.references, samples)
+        found[metric]["low"], found[metric]["high"] = bounds
+    return found
 
 
 def summary(systems: Sequence[System], baseline: str, samples: int) -> List[Dict[str, Any]]:
@@ -137,13 +142,37 @@ def format_rows(rows: Sequence[Dict[str, Any]], baseline: str) -> str:
     def p_values(row: Dict[str, Any], metric: str) -> str:
         return ", ".join(f"{row['paired'][seed][metric]['p']:.3f}" for seed in sorted(row["paired"])) or "–"
 
-    lines = ["| method | seeds | BLEU | p | chrF | p |", "|---|---|---|---|---|---|"]
+    def differences(row: Dict[str, Any], metric: str) -> str:
+        found = [row["paired"][seed][metric] for seed in sorted(row["paired"])]
+        return ", ".join(f"{one['difference']:+.1f} [{one['low']:+.1f}, {one['high']:+.1f}]" for one in found) or "–"
+
+    columns = ("method", "seeds", *(name for metric in ("BLEU", "chrF") for name in (metric, f"− {baseline}", "p")))
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for row in rows:
         cells = [row["method"], ", ".join(map(str, row["seeds"]))]
         for metric in METRICS:
-            cells += [spread(row, metric), p_values(row, metric)]
+            cells += [spread(row, metric), differences(row, metric), p_values(row, metric)]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", f"p: paired bootstrap against {baseline}, one value for each shared seed"])
+    note = (
+        f"− {baseline} and p: paired bootstrap against {baseline}, one value for each shared seed, with 95 % intervals"
+    )
+    return "\n".join([*lines, "", note, *(in_words(row, baseline) for row in rows if row["paired"])])
+
+
+def in_words(row: Dict[str, Any], baseline: str) -> str:
+    """What the intervals of one method's BLEU allow to say, and what not."""
+    found = [row["paired"][seed]["bleu"] for seed in sorted(row["paired"])]
+    above, below = sum(one["low"] > 0 for one in found), sum(one["high"] < 0 for one in found)
+    count = "this seed" if len(found) == 1 else f"all {len(found)} seeds"
+    if above == len(found):
+        verdict = f"is above {baseline} in BLEU in {count}, outside the interval"
+    elif below == len(found):
+        verdict = f"is below {baseline} in BLEU in {count}, outside the interval"
+    elif above or below:
+        verdict = f"is above {baseline} in BLEU in {above} and below it in {below} of {len(found)} seeds: no answer"
+    else:
+        verdict = f"cannot be told from {baseline} in BLEU by these test sentences"
+    return f"{row['method']} {verdict}."
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import List
+from typing import List, Tuple
 
 import pytest
 
@@ -65,7 +65,24 @@ def test_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
     assert plain["bleu"] == 21.5 and plain["bleu_sd"] == pytest.approx(4.5**0.5) and plain["seeds"] == [1, 2]
     assert arch["bleu_sd"] is None and list(arch["paired"]) == [2]
     table = compare.format_rows([plain, arch], "plain")
-    assert "| plain | 1, 2 | 21.50 ± 2.12 | – |" in table
+    assert "| plain | 1, 2 | 21.50 ± 2.12 | – | – |" in table
+    bleu = arch["paired"][2]["bleu"]
+    assert bleu["low"] < bleu["difference"] < bleu["high"]
+    assert f"{bleu['difference']:+.1f} [{bleu['low']:+.1f}, {bleu['high']:+.1f}]" in table
+
+
+@pytest.mark.parametrize(
+    ("bounds", "told"),
+    [
+        ([(0.1, 2.0)], "arch is above plain in BLEU in this seed, outside the interval."),
+        ([(-2.0, -0.1), (-3.0, -1.0)], "arch is below plain in BLEU in all 2 seeds, outside the interval."),
+        ([(-1.0, 1.0), (-0.5, 2.0)], "arch cannot be told from plain in BLEU by these test sentences."),
+        ([(0.1, 1.0), (-0.5, 2.0)], "arch is above plain in BLEU in 1 and below it in 0 of 2 seeds: no answer."),
+    ],
+)
+def test_the_words_say_what_the_intervals_allow(bounds: List[Tuple[float, float]], told: str) -> None:
+    paired = {seed: {"bleu": {"low": low, "high": high}} for seed, (low, high) in enumerate(bounds, 1)}
+    assert compare.in_words({"method": "arch", "paired": paired}, "plain") == told
 
 
 def test_method_and_seed_from_the_folder_or_the_argument(tmp_path: Path) -> None:

@@ -1,0 +1,30 @@
+"""How large a difference between two systems is: the paired bootstrap's interval (Koehn 2004)."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence, Tuple
+
+RESAMPLING_SEED = 12345  # sacreBLEU's own for its tests
+LEVEL = 0.95
+
+
+def difference_interval(
+    metric: Any, baseline: Sequence[str], system: Sequence[str], references: Sequence[str], samples: int
+) -> Tuple[float, float]:
+    """The bounds that the central 95 % of differences *system* − *baseline* lie in, over resampled test sentences.
+
+    *metric* is a BLEU or CHRF of sacreBLEU; a score of a sample is the corpus score of its sentences, drawn with
+    replacement and the same for both systems.
+    """
+    import numpy as np
+
+    counts = [np.array(metric._extract_corpus_statistics(list(one), [list(references)])) for one in (baseline, system)]
+    drawn = np.random.default_rng(RESAMPLING_SEED)
+    differences = []
+    for _ in range(samples):
+        rows = drawn.integers(0, len(references), len(references))
+        one, other = (metric._compute_score_from_stats(count[rows].sum(axis=0).tolist()).score for count in counts)
+        differences.append(other - one)
+    outside = (1 - LEVEL) / 2
+    low, high = np.quantile(differences, [outside, 1 - outside])
+    return float(low), float(high)
