@@ -2,7 +2,7 @@
 # Does a larger batch cost quality, and do adversarial noise or LAMB win it back? Trains the quickstart's text for a
 # fixed number of epochs at several batches in target tokens, by several methods and seeds: a table and a plot.
 #
-#   bash scripts/quickstart.sh --prepare-only
+#   bash scripts/quickstart.sh --pairs 2500 --prepare-only
 #   bash scripts/large_batch_study.sh --work-dir work/en-de-2500 --seeds 1 2 3 --jobs 2
 #
 # --help lists the options. Run the same command again to go on after an interruption: finished runs are not

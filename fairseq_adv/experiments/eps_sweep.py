@@ -1,6 +1,6 @@
 """How large should a perturbation be, when should it start, and how much of the gain is dropout?
 
-    bash scripts/quickstart.sh --prepare-only
+    bash scripts/quickstart.sh --pairs 2500 --prepare-only
     python scripts/eps_sweep.py --work-dir work/en-de-2500 --epochs 40 --jobs 2
 
 trains ARCH for each radius ε (0, 0.1, 0.3, 1, 2) × started at once or after plain training has settled

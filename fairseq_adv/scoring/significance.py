@@ -85,7 +85,7 @@ def check_comparable(systems: Sequence[System]) -> None:
 
 
 def paired_bootstrap(baseline: System, system: System, samples: int) -> Dict[str, Dict[str, float]]:
-    """sacreBLEU's paired bootstrap: for each metric the difference to the baseline, its p value and its 95 % interval."""
+    """sacreBLEU's paired bootstrap: for each metric the difference to the baseline, p value and 95 % interval."""
     from sacrebleu.metrics import BLEU, CHRF
     from sacrebleu.significance import PairedTest
 

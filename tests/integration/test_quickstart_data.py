@@ -28,7 +28,7 @@ class Quickstart(NamedTuple):
 
     @property
     def data(self) -> Path:
-        return self.work / "en-de-120"
+        return self.work / "en-de-120-valid300-test300"
 
     @property
     def run(self) -> Path:
@@ -43,6 +43,10 @@ def quickstart(work: Path, *more: str) -> Quickstart:
         str(work),
         "--pairs",
         "120",
+        "--valid",
+        "300",
+        "--test",
+        "300",
         "--epochs",
         "2",
         "--methods",

@@ -12,7 +12,7 @@ HELP = (
     "interruption, and WORK_DIR/large-batch-epochsN/ gets study.md, study.json and study.png"
 )
 EXAMPLE = """\
-bash scripts/quickstart.sh --prepare-only
+bash scripts/quickstart.sh --pairs 2500 --prepare-only
 fairseq-adv study large-batch --work-dir work/en-de-2500 --seeds 1 2 3 --jobs 2"""
 
 

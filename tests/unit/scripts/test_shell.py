@@ -31,6 +31,9 @@ def test_syntax(name: str) -> None:
     ("arguments", "message"),
     [
         (["--pair", "german"], "--pair must look like en-de, got german"),
+        (["--minutes", "0"], "--minutes must be a positive number, got 0"),
+        (["--test", "many"], "--test must be a positive number, got many"),
+        (["--select", "loss"], "--select must be bleu or nll, got loss"),
         (["--epochs", "0"], "--epochs must be a positive number, got 0"),
         (["--methods", "plain arch"], "--methods must be a comma list"),
         (["--seed"], "--seed needs a value"),
