@@ -9,8 +9,9 @@ for: from asking for a batch's perturbations to having δ in place (``B x L x D`
 the training thread busy between two batches, and the records of coming batches are read beside it. The same batches
 come from dictionaries in memory, read when they are asked for, as a program without a cache on disk would do.
 ``mixed`` batches have the proportion of cached pairs that the corpus has, ``whole`` ones are all cached.
-``*_of_in_ram`` compares batches/s of training, update and waiting together. ``mixed_wait_share`` is what waiting until δ
-is in place adds to an update of a real model of ``--layers`` + ``--layers`` layers on this machine (clean and perturbed pass, one backward pass).
+``*_of_in_ram`` compares batches/s of training, update and waiting together. ``mixed_wait_share`` is what waiting until
+δ is in place adds to an update of a real model of ``--layers`` + ``--layers`` layers on this machine (clean and
+perturbed pass, one backward pass).
 """
 
 from __future__ import annotations
