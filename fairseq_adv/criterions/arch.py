@@ -131,7 +131,7 @@ class ArchCriterion(AdversarialCriterion):
         """Tell how much of a perturbation rebuilt from neighbours half-precision word embeddings round away."""
         weight = getattr(getattr(bare_model(model), "encoder", None), "embed_tokens", None)
         weight = getattr(weight, "weight", None)
-        if self.cfg.adv_level == "word" or weight is None or weight.dtype == torch.float32:
+        if str(self.cfg.adv_level) == "word" or weight is None or weight.dtype == torch.float32:
             return
         share = share_lost_to_rounding(weight, self.cfg.adv_eps / TYPICAL_LENGTH)
         if share > ROUNDING_TOLD:

@@ -174,3 +174,10 @@ def test_auto_starts_after_the_plateau_and_resumes_there(tiny_corpus, tmp_path):
         return [int(line["epoch"]) for run in runs for line in run.log["train"] if line["train_adv_refresh"] == 1]
 
     assert refreshed("whole", 5) == [3, 5] == refreshed("resumed", 2, 5)
+
+
+@pytest.mark.parametrize(("epsilon", "told"), [(0.01, True), (1.0, False)])
+def test_half_precision_that_rounds_perturbations_away_is_told(tiny_corpus, tmp_path, caplog, epsilon, told):
+    args = [*default_args(tiny_corpus, tmp_path), *ARCH, "--memory-efficient-fp16", "--adv-eps", epsilon]
+    build_trainer(args).criterion.perturbations.cache.close()
+    assert ("too small to change float16 word embeddings" in caplog.text) == told
