@@ -23,6 +23,8 @@ COMMANDS = (
     "options",
     "neighbors",
     "convert-bert",
+    "sentences fetch",
+    "sentences binarise",
     "cache",
     "corpus debian",
     "study large-batch",
