@@ -41,12 +41,18 @@ def _criterion(run: Run) -> str:
     return method_of(str(run.log.options.get("criterion", {}).get("_name", run.method)))
 
 
+def _number(value: object) -> Optional[float]:
+    """*value* as a number, ``None`` where it is none: ``--adv-start-update`` is text, and may be auto."""
+    try:
+        return float(str(value))
+    except ValueError:
+        return None
+
+
 def _values(run: Run) -> Values:
     """The studied options of a run, and whether its neighbours are random."""
     options = run.log.options.get("criterion", {})
-    found: Values = {
-        name: float(value) for name, value in options.items() if name in STUDIED and isinstance(value, (int, float))
-    }
+    found: Values = {name: number for name in STUDIED if (number := _number(options.get(name))) is not None}
     if "cache_num_neighbors" in found:
         found["random_neighbors"] = not options.get("cache_neighbors")
     return found

@@ -34,6 +34,14 @@ def test_each_option_alone_and_infinity_last() -> None:
     assert [label for label, _ in found["cache_interval"].points] == ["5", "15", "inf"]
 
 
+def test_a_start_that_is_text_is_a_number_and_auto_is_none() -> None:
+    runs = [run("arch", 1, adv_start_update="0"), run("late", 1, adv_start_update="500")]
+    runs += [run("late", 2, adv_start_update="500"), run("auto", 1, adv_start_update="auto:3")]
+    (study,) = studies(runs)
+    assert study.option == "adv_start_update"
+    assert [(label, len(there)) for label, there in study.points] == [("0", 1), ("500", 2)]
+
+
 def test_random_neighbours_are_a_point_beside_k() -> None:
     runs = [run("arch", 1), run("arch", 2), run("arch-k5", 1, cache_num_neighbors=5), run("r", 1, cache_neighbors="")]
     (study,) = studies(runs)
