@@ -94,6 +94,8 @@ class ArchConfig(AscentConfig):
 class ArchCriterion(AdversarialCriterion):
     """CE(θ) + λ · ℓ_v(x, δ, θ) (Eq. 2): in refresh epochs δ is the ascent's result, else it comes from the cache."""
 
+    ascends = True
+
     def __init__(self, cfg: ArchConfig, task: Any) -> None:
         super().__init__(cfg, task)
         check_ascent(cfg)

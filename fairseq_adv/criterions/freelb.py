@@ -22,6 +22,8 @@ class FreelbConfig(AscentConfig):
 class FreelbCriterion(AdversarialCriterion):
     """(1/K) Σ_k CE(x + δᵏ): each backward pass moves δ and adds to the parameters' gradient; one optimizer step."""
 
+    ascends = True
+
     def __init__(self, cfg: FreelbConfig, task: Any) -> None:
         super().__init__(cfg, task)
         check_ascent(cfg)

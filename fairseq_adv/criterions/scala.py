@@ -49,7 +49,7 @@ class ScalaCriterion(AdversarialCriterion):
         for name in ("scala_sigma", "scala_radius", "scala_step_size"):
             value = getattr(cfg, name)
             require(0 <= value < math.inf, f"--{name.replace('_', '-')}", "finite and >= 0", value)
-
+        self.ascends = str(cfg.scala_loss) == "kl"
         if self.trains_perturbed and str(cfg.scala_loss) == "ce":
             raise ValueError(
                 "--adv-objective perturbed: --scala-loss ce takes its perturbation from the clean pass's backward "

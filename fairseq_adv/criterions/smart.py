@@ -33,6 +33,8 @@ class SmartConfig(AscentConfig):
 class SmartCriterion(AdversarialCriterion):
     """CE(θ) + λ ℓ_v(x, δ^S, θ) [+ μ ℓ_s(f_θ(x), f_θ̃(x))]: ARCH with a refresh in every update and no cache."""
 
+    ascends = True
+
     def __init__(self, cfg: SmartConfig, task: Any) -> None:
         super().__init__(cfg, task)
         check_ascent(cfg)

@@ -33,6 +33,8 @@ class VatConfig(AdversarialConfig):
 class VatCriterion(AdversarialCriterion):
     """CE + λ KL(p‖q), q at x + ε g/‖g‖, g the divergence's gradient at a random perturbation of unit norm."""
 
+    ascends = True
+
     def __init__(self, cfg: VatConfig, task: Any) -> None:
         super().__init__(cfg, task)
         require(0 <= cfg.vat_eps < math.inf, "--vat-eps", "finite and >= 0", cfg.vat_eps)

@@ -20,9 +20,9 @@ from fairseq_adv.criterions.frame.config import (
 )
 from fairseq_adv.criterions.frame.honoured import refuse_not_honoured
 from fairseq_adv.criterions.frame.lifecycle import TrainingLifecycle, attach, refuse_own_backward
-from fairseq_adv.criterions.frame.perturbable import bare_model, hook_on, models_inside
+from fairseq_adv.criterions.frame.perturbable import bare_model, hook_on, models_inside, refuse_kept_dropout_state
 from fairseq_adv.criterions.frame.radius import RadiusSchedule
-from fairseq_adv.criterions.frame.reduction import no_gradient_sync, reduce_gradients_once
+from fairseq_adv.criterions.frame.reduction import no_gradient_sync, reduce_gradients_once, refuse_backend
 from fairseq_adv.criterions.frame.start import StartRule
 from fairseq_adv.criterions.frame.training_log import reduce_own_columns, uniform_log
 from fairseq_adv.criterions.heads.head import Head, LossWeights
@@ -38,6 +38,7 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
 
     head_type: ClassVar[Type[Head]]
     method: ClassVar[str] = ""  # the name that it is registered under, without the head's
+    ascends: bool = False  # whether it has passes under the clean pass's dropout masks, whatever --adv-outer-masks says
 
     def __init__(self, cfg: AdversarialConfig, task: Any) -> None:
         super().__init__(task)
@@ -56,6 +57,7 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         self.radius_schedule = RadiusSchedule.parse(cfg.adv_radius_schedule)
         self._hooks: Dict[int, EmbeddingHook] = {}  # by the model that each holds, which as an attribute here would
         # be the criterion's submodule: part of every checkpoint, and wrapped for distributed training
+        self._half_reduction = False
         attach(task, self)
 
     # ---- what a method implements -------------------------------------------------------------------------
@@ -130,12 +132,9 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
 
     def begin_training(self, trainer: Any, state: Optional[Dict[str, Any]]) -> None:
         """Refuse, before the first update, what the hooks on word embeddings cannot work with."""
-        backend = str(trainer.cfg.distributed_training.ddp_backend)
-        if backend == "fully_sharded":
-            raise ValueError(
-                f"--ddp-backend {backend} frees parameters after each pass, but a method runs several passes, some of "
-                "them on the bare model; choose legacy_ddp or pytorch_ddp"
-            )
+        distributed = trainer.cfg.distributed_training
+        refuse_backend(str(distributed.ddp_backend))
+        self._half_reduction = str(getattr(distributed, "ddp_comm_hook", "none")) == "fp16"
         if self.strength() > 0:
             self._check_model(trainer.get_model())
 
@@ -144,6 +143,8 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         for each in inside:
             self.head.check_model(each)
             self.hook(each)
+            if self.ascends or str(self.cfg.adv_outer_masks) == "shared":
+                refuse_kept_dropout_state(each)
         if self.keeps() and inside != [bare_model(model)]:
             raise ValueError(
                 f"{self.keeps()} from update to update, which {type(bare_model(model)).__name__} would mix between its "
@@ -163,7 +164,7 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
     def begin_pass(self, model: nn.Module) -> None:
         """Every rank, before each micro-batch, whether or not it is regularised."""
         if self.strength() > 0:
-            reduce_gradients_once(model)
+            reduce_gradients_once(model, self._half_reduction)
 
     def end_epoch(self, validation: Optional[float], maximize: bool, update_num: int) -> None:
         self.start.validated(validation, maximize, update_num)

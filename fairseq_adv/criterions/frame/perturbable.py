@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, List
 
+import torch
 from fairseq.models import FairseqMultiModel
 from fairseq.models.lstm import LSTMEncoder
 from torch import nn
@@ -61,3 +62,24 @@ def refuse_doubled_rows(model: nn.Module) -> None:
             f"--adv-passes concat puts a batch twice into one pass, but {type(model).__name__} needs sentences sorted "
             "by length; train with --adv-passes sequential"
         )
+
+
+def refuse_kept_dropout_state(model: nn.Module) -> None:
+    """Raise ``ValueError`` for dropout whose masks no pass can replay: between the layers of cuDNN's recurrences.
+
+    cuDNN keeps a state for them that it seeds once in a process and that no generator resets (``get_dropout_state`` of
+    torch's ``RNN.cpp``), so an ascent would climb the difference of two masks.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.RNNBase) and module.num_layers > 1 and module.dropout > 0 and runs_on_cudnn(module):
+            raise ValueError(
+                f"the dropout of {module.dropout:g} between the layers of {name} cannot be replayed: cuDNN draws it "
+                "from a state of its own, so the passes of this method would differ by their masks; train with "
+                "--encoder-dropout-out 0, with --encoder-layers 1 --decoder-layers 1, or with a method whose passes "
+                "share no masks, such as r3f"
+            )
+
+
+def runs_on_cudnn(module: nn.Module) -> bool:
+    """Whether *module*, a recurrence, computes with cuDNN's kernels."""
+    return torch.backends.cudnn.is_acceptable(next(module.parameters()))

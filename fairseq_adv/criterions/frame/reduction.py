@@ -15,6 +15,16 @@ from torch.nn.parallel import DistributedDataParallel
 from fairseq_adv.criterions.frame.perturbable import bare_model
 
 _BUCKET = 1 << 24  # numbers that are reduced at once
+_UNFIT_BACKENDS = {
+    "fully_sharded": "frees parameters after each pass, but a method runs several, some of them on the bare model",
+    "slowmo": "averages parameters between updates, which has not been tried with a method's several passes",
+}
+
+
+def refuse_backend(backend: str) -> None:
+    """Raise ``ValueError`` for a ``--ddp-backend`` that several passes for one update cannot run on."""
+    if backend in _UNFIT_BACKENDS:
+        raise ValueError(f"--ddp-backend {backend} {_UNFIT_BACKENDS[backend]}; choose legacy_ddp or pytorch_ddp")
 
 
 def no_gradient_sync(model: nn.Module) -> ContextManager[None]:
@@ -22,19 +32,24 @@ def no_gradient_sync(model: nn.Module) -> ContextManager[None]:
     return cast(Any, model).no_sync() if hasattr(model, "no_sync") else nullcontext()
 
 
-def reduce_gradients_once(model: nn.Module) -> None:
+def reduce_gradients_once(model: nn.Module, half: bool = False) -> None:
     """Have the trainer reduce *model*'s gradients after an update's last backward pass, where torch's wrapper cannot.
 
     ``pytorch_ddp`` reduces while it goes back, when each parameter has had its gradient once after the last forward
     pass. Activation checkpoints give several, one for each pass; a layer that the last pass leaves out has none; and
     a model for each language pair is not called through the wrapper at all. Then the wrapper's own reduction is
-    switched off, and the mean is taken where ``legacy_ddp`` takes it: in the trainer's call of ``all_reduce_grads``.
+    switched off, and the mean is taken where ``legacy_ddp`` takes it: in the trainer's call of ``all_reduce_grads``;
+    in half precision if *half* (``--ddp-comm-hook fp16``). A wrapper that does not reduce does not keep the ranks'
+    buffers alike either (``--broadcast-buffers``), so that this is done here, before each micro-batch.
     """
     wrapper = _torch_wrapper(model)
-    if wrapper is None or not wrapper.require_backward_grad_sync or not _overtaxes(wrapper):
+    if wrapper is None:
         return
-    wrapper.require_backward_grad_sync = False
-    model.all_reduce_grads = partial(mean_over_ranks, wrapper)  # type: ignore[assignment]
+    if wrapper.require_backward_grad_sync and _overtaxes(wrapper):
+        wrapper.require_backward_grad_sync = False
+        model.all_reduce_grads = partial(mean_over_ranks, wrapper, half)  # type: ignore[assignment]
+    if wrapper.broadcast_buffers and "all_reduce_grads" in vars(model):
+        copy_buffers(wrapper)
 
 
 def _torch_wrapper(model: nn.Module) -> Optional[DistributedDataParallel]:
@@ -50,12 +65,21 @@ def _overtaxes(wrapper: DistributedDataParallel) -> bool:
 
 
 @torch.no_grad()
-def mean_over_ranks(wrapper: DistributedDataParallel) -> None:
+def copy_buffers(wrapper: DistributedDataParallel) -> None:
+    """Give each rank the first rank's buffers, as ``--broadcast-buffers`` has it."""
+    group = wrapper.process_group
+    for buffer in wrapper.module.buffers():
+        dist.broadcast(buffer, dist.get_global_rank(group, 0), group=group)
+
+
+@torch.no_grad()
+def mean_over_ranks(wrapper: DistributedDataParallel, half: bool = False) -> None:
     """Replace each gradient by its mean over the ranks; a parameter that this rank's passes left out counts as 0."""
     ranks = dist.get_world_size(wrapper.process_group)
     for bucket in buckets([p for p in wrapper.module.parameters() if p.requires_grad]):
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients]).div_(ranks)
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        flat = (flat.half() if half else flat).div_(ranks)
         dist.all_reduce(flat, group=wrapper.process_group)
         for parameter, gradient, mean in zip(bucket, gradients, flat.split([p.numel() for p in bucket])):
             parameter.grad = gradient.copy_(mean.view_as(gradient))

@@ -19,11 +19,12 @@ def trainer_of(model, backend="pytorch_ddp"):
     return SimpleNamespace(cfg=cfg, model=model, get_model=lambda: model, get_num_updates=lambda: 0)
 
 
+@pytest.mark.parametrize("backend", ["fully_sharded", "slowmo"])
 @pytest.mark.parametrize("method", ["r3f", "freelb", "rdrop"])
-def test_fully_sharded_models(method):
+def test_backends_of_one_pass(method, backend):
     criterion = make_criterion(f"{method}_label_smoothed")
-    with pytest.raises(ValueError, match=r"--ddp-backend fully_sharded .*choose"):
-        criterion.begin_training(trainer_of(toy_model(), "fully_sharded"), None)
+    with pytest.raises(ValueError, match=f"--ddp-backend {backend} .*choose"):
+        criterion.begin_training(trainer_of(toy_model(), backend), None)
     criterion.begin_training(trainer_of(toy_model()), None)
 
 
@@ -123,3 +124,37 @@ def test_tasks_with_a_backward_pass_of_their_own():
     with pytest.raises(ValueError, match=r"OwnLoop runs the backward pass .*several of them"):
         make_criterion("disadv_label_smoothed", OwnLoop(None)).begin_training(trainer_of(toy_model()), None)
     make_criterion("r3f_label_smoothed", OwnLoop(None)).begin_training(trainer_of(toy_model()), None)
+
+
+ASCENDING = {"arch": {"cache_neighbors": ""}, "smart": {}, "vat": {}, "freelb": {}, "scala": {}}
+ONE_MASK_EACH = {"r3f": {}, "rdrop": {}, "simcut": {}, "disadv": {}, "freeat": {}, "scala": {"scala_loss": "ce"}}
+
+
+def two_layers(dropout):
+    return toy_model("lstm", dropout=dropout, encoder_layers=2, decoder_layers=2)
+
+
+def check(method, options, model):
+    make_criterion(f"{method}_label_smoothed", **options)._check_model(model)
+
+
+@pytest.mark.parametrize("method", ASCENDING)
+def test_dropout_between_the_layers_of_cudnns_lstm(method, monkeypatch):
+    check(method, ASCENDING[method], two_layers(0.2))  # torch's own kernels draw from the generator
+    monkeypatch.setattr("fairseq_adv.criterions.frame.perturbable.runs_on_cudnn", lambda module: True)
+    with pytest.raises(ValueError, match=r"0\.2 between the layers of encoder\.lstm .*--encoder-dropout-out 0, with"):
+        check(method, ASCENDING[method], two_layers(0.2))
+    for replayed in (two_layers(0.0), toy_model("lstm", dropout=0.2), toy_model(dropout=0.2)):
+        check(method, ASCENDING[method], replayed)
+
+
+@pytest.mark.parametrize("method", ONE_MASK_EACH)
+def test_methods_whose_passes_share_no_masks_train_cudnns_lstm(method, monkeypatch):
+    monkeypatch.setattr("fairseq_adv.criterions.frame.perturbable.runs_on_cudnn", lambda module: True)
+    check(method, ONE_MASK_EACH[method], two_layers(0.2))
+
+
+def test_shared_masks_of_the_outer_pass_are_replayed_too(monkeypatch):
+    monkeypatch.setattr("fairseq_adv.criterions.frame.perturbable.runs_on_cudnn", lambda module: True)
+    with pytest.raises(ValueError, match=r"cannot be replayed"):
+        check("r3f", {"adv_outer_masks": "shared"}, two_layers(0.2))
