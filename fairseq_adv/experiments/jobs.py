@@ -120,9 +120,8 @@ class Processes:
 
 
 def work_off(runs: Sequence[Run], processes: Processes, jobs: int, epochs: Optional[int] = None) -> List[str]:
-    """Complete *runs*, *jobs* of them at a time, with a line of progress; the reasons of those that failed."""
+    """Complete *runs*, *jobs* at a time, with a line of progress; the reasons of those that failed, in order."""
     under_way: Dict[Path, None] = {}
-    reasons: List[str] = []
 
     def one(run: Run) -> Optional[str]:
         under_way[run.folder] = None
@@ -134,13 +133,13 @@ def work_off(runs: Sequence[Run], processes: Processes, jobs: int, epochs: Optio
     show = _Progress(len(runs), epochs)
     show(0, [])
     with ThreadPoolExecutor(jobs) as pool:
-        waiting: Set[Future] = {pool.submit(one, run) for run in runs}
+        futures = [pool.submit(one, run) for run in runs]
+        waiting: Set[Future] = set(futures)
         while waiting:
-            done, waiting = wait(waiting, timeout=show.interval, return_when="FIRST_COMPLETED")
-            reasons += [reason for reason in (future.result() for future in done) if reason]
+            _, waiting = wait(waiting, timeout=show.interval, return_when="FIRST_COMPLETED")
             show(len(runs) - len(waiting), list(under_way))
     show.close()
-    return reasons
+    return [reason for reason in (future.result() for future in futures) if reason]
 
 
 def finish(runs: Sequence[Run], script: str, jobs: int, epochs: Optional[int], devices: Sequence[int] = ()) -> int:

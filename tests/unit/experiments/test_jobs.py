@@ -74,6 +74,13 @@ def test_lock_outlives_a_killed_script(tmp_path: Path) -> None:
     _wait_until(lambda: _can_lock(tmp_path / "run/lock"))
 
 
+def test_reasons_come_in_the_order_of_the_runs(tmp_path: Path) -> None:
+    """The first run ends last, and many end in one turn of the loop."""
+    runs = [run_of(tmp_path / f"{i:02}", f"sleep {0.3 if i == 0 else 0}; exit 1") for i in range(12)]
+    reasons = jobs.work_off(runs, jobs.Processes(), jobs=12)
+    assert [reason.split(":")[1] for reason in reasons] == [f" {i:02}" for i in range(12)]
+
+
 def test_stop_ends_the_whole_group_and_starts_nothing_more(tmp_path: Path) -> None:
     processes = jobs.Processes()
     reasons: List[List[str]] = []
