@@ -22,6 +22,7 @@ KNN = ["faiss-cpu>=1.15"]
 BERT = ["transformers>=4.40"]
 BPE = ["subword-nmt>=0.3.8"]
 REPORT = ["matplotlib>=3.7", "sacremoses>=0.1"]
+SENTENCES = [*BERT, "scikit-learn>=1.2", "scipy>=1.8"]
 DEV = [
     "pytest>=7",
     "pytest-timeout>=2",
@@ -55,6 +56,7 @@ setup(
         "knn-gpu": ["faiss-gpu>=1.15"],
         "bert": BERT,
         "report": REPORT,
+        "sentences": SENTENCES,
         "bpe": BPE,
         "dev": [*DEV, *BPE],
     },

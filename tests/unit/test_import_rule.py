@@ -96,7 +96,7 @@ IN_FUNCTIONS: Dict[str, Set[str]] = {
     "probe": {"sentencepiece", "subword_nmt"},
     "report": {"numpy", "matplotlib"},
     "corpora": {"sacremoses", "sentencepiece", "subword_nmt"},
-    "scoring": {"fairseq", "numpy", "sacrebleu", "sacremoses"},
+    "scoring": {"torch", "fairseq", "numpy", "sacrebleu", "sacremoses", "scipy", "sklearn"},
     "experiments": {"matplotlib"},
     "encoders": {"transformers", "fairseq"},
     "cache": {"faiss", "transformers"},

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--download", type=Path, metavar="DIR", help="where downloads are kept (DIR of --output/../download)"
     )
     parser.add_argument("--mirror", metavar="DIR_OR_URL", help="take the files, by their own names, from there")
-    parser.add_argument("--train-rows", type=int, metavar="N", help="keep the first N training examples only (all)")
+    parser.add_argument("--train-rows", type=int, metavar="N", help="keep a sample of N training examples only (all)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Collection, Dict, Iterable, List, Optional, Sequence, Set, Tu
 from fairseq_adv.corpora.whole_folder import whole_folder
 
 FACTS = "set.json"
+SAMPLE_SEED = 1  # one sample for all trainings
 
 
 @dataclass(frozen=True)
@@ -84,17 +86,23 @@ def without_sentences_of(examples: Sequence[Example], held_out: Sequence[Example
     return [e for e in examples if taken.isdisjoint(map(sentence_key, e.sentences))]
 
 
+def some_rows(examples: Sequence[Example], count: int) -> List[Example]:
+    """*count* of them in their order, always the same; published files are ordered by origin, so not the first."""
+    drawn = sorted(random.Random(SAMPLE_SEED).sample(range(len(examples)), count))
+    return [examples[row] for row in drawn]
+
+
 def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
 def write_set(sentences: SentenceSet, output: Path, train_rows: Optional[int] = None) -> Dict[str, object]:
-    """Write the folder *output* whole, with *train_rows* of ``train`` if given; what ``set.json`` says."""
+    """Write the folder *output* whole, with a sample of *train_rows* of ``train`` if given; what ``set.json`` says."""
     subsets = dict(sentences.subsets)
     if train_rows is not None:
         if not 1 <= train_rows <= len(subsets["train"]):
             raise ValueError(f"--train-rows must be in [1, {len(subsets['train'])}], got {train_rows}")
-        subsets["train"] = subsets["train"][:train_rows]
+        subsets["train"] = some_rows(subsets["train"], train_rows)
     facts = {key: value for key, value in asdict(sentences).items() if key != "subsets"}
     facts.update(pair=sentences.is_pair, rows={name: len(examples) for name, examples in subsets.items()})
     with whole_folder(output) as folder:
