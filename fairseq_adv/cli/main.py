@@ -31,6 +31,7 @@ COMMANDS = (
     "cache",
     "corpus debian",
     "study large-batch",
+    "study sentences",
     "report",
     "probe",
     "reproduce",

@@ -135,7 +135,7 @@ def _share(proportion: str) -> List[str]:
 
 
 class Recipe:
-    """A script of ``examples/translation`` with its options (such as ``--reverse``), which says where its runs are."""
+    """A script of ``examples/`` with its options (such as ``--reverse``), which says where its runs are."""
 
     def __init__(self, words: Sequence[str], train_options: Sequence[str]) -> None:
         self.script, *self.options = words
@@ -167,6 +167,10 @@ class Recipe:
         yield [*self._step(*share, "--name", variant.name, "train", variant.method, seed), "--", *options]
         yield self._step("evaluate", variant.name, seed)
 
+    def runs_folder(self) -> Path:
+        """Where all runs are: …/runs/DIRECTION of translations, …/runs of sentences."""
+        return self._where()
+
     def report_folder(self) -> Path:
-        runs = self._where()  # …/runs/DIRECTION
+        runs = self.runs_folder()
         return runs.parent.parent / f"report-grid-{runs.name}"
