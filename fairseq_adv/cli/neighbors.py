@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 
 import numpy as np
@@ -23,14 +24,14 @@ from fairseq_adv.neighbors.nearest import NeighborRows
 from fairseq_adv.neighbors.search import SEARCHES
 from fairseq_adv.neighbors.sentence_vectors import in_batches
 
-HELP = "find the cached neighbors of every training pair, for --cache-neighbors of arch_label_smoothed"
+HELP = "find the cached neighbors of every training pair, for --cache-neighbors of the arch criterions"
 EXAMPLE = "fairseq-adv neighbors data-bin --output neighbors.safetensors --embeddings hf:bert-base-multilingual-cased"
 REST = "options of the fairseq-train command that change its data: --truncate-source, --max-source-positions, --arch, …"
 _SOURCES = "hf:PATH_OR_NAME (a BERT-like model), fairseq:CHECKPOINT or random"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", metavar="DATA", help="directory made by fairseq-preprocess")
+    parser.add_argument("data", metavar="DATA", help="directory made by fairseq-preprocess, or one of a sentence task")
     parser.add_argument("--output", required=True, metavar="FILE", help="neighbor file to write (safetensors)")
     parser.add_argument("--embeddings", metavar="SOURCE", help=f"word embeddings to compare by: {_SOURCES}")
     for side, name in (("src", "source"), ("tgt", "target")):
@@ -44,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--remove-bpe",
         nargs="?",
         const="@@ ",
-        help="how pieces are joined to words for hf: models, as in fairseq-generate: sentencepiece, subword_nmt, …",
+        help="how pieces are joined to words for hf: models, as in fairseq-generate: sentencepiece, subword_nmt, …; "
+        "bert: pieces that begin with ##",
     )
     parser.add_argument("--train-subset", default="train", help="split to read (train)")
     parser.add_argument("--search", choices=SEARCHES, default="auto", help="auto: faiss if installed, on a CPU (auto)")
@@ -63,15 +65,18 @@ class Finder:
 
 
 def run(args: argparse.Namespace) -> int:
-    sources = {side: getattr(args, f"{side}_embeddings") or args.embeddings for side in SIDES}
+    sides = ("src",) if _has_rows(args.data) else SIDES
+    sources = {side: getattr(args, f"{side}_embeddings") or args.embeddings for side in sides}
     _check(args, sources)
     began = time.monotonic()
     corpus = _open(args)
     cache_ids = choose_cache_set(corpus.num_samples, args.proportion, args.seed, corpus.trained)
     settings = dict(fingerprint=corpus.fingerprint, sources=sources, proportion=args.proportion, seed=args.seed)
     facts: Dict[str, Any] = {"file": args.output, "pairs": corpus.num_samples, "cached": len(cache_ids)}
-    with NeighborFileWriter(args.output, corpus.num_samples, cache_ids, args.num_neighbors, **settings) as writer:
-        for side in SIDES:
+    with NeighborFileWriter(
+        args.output, corpus.num_samples, cache_ids, args.num_neighbors, sides, **settings
+    ) as writer:
+        for side in sides:
             finder = _finder(args, corpus, cache_ids, side, sources[side])
             facts[side] = _write_side(writer, side, finder, corpus.num_samples)
     facts.update(num_neighbors=args.num_neighbors, seconds=round(time.monotonic() - began, 1))
@@ -79,11 +84,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _has_rows(data: str) -> bool:
+    """Whether *data* are the rows of a sentence task, which have one side."""
+    return (Path(data) / "input0").is_dir()
+
+
 def _open(args: argparse.Namespace) -> Any:
     """The data as a training run with the options behind ``--`` reads them; without any, the split as it is."""
     from fairseq_adv.data.binarised import open_corpus
-    from fairseq_adv.data.training_corpus import open_training_corpus
+    from fairseq_adv.data.training_corpus import open_sentence_corpus, open_training_corpus
 
+    if _has_rows(args.data):
+        return open_sentence_corpus(Path(args.data), ["--train-subset", args.train_subset, *args.rest])
     if not args.rest:
         return open_corpus(args.data, args.source_lang, args.target_lang, args.train_subset)
     words = [args.data, "--train-subset", args.train_subset]
@@ -100,6 +112,8 @@ def _check(args: argparse.Namespace, sources: Dict[str, Optional[str]]) -> None:
         kind, _, name = source.partition(":")
         if source != "random" and (kind not in ("hf", "fairseq") or not name):
             raise ValueError(f"unknown source of embeddings {source!r}: give {_SOURCES}")
+    if "tgt" not in sources and args.tgt_embeddings:
+        raise ValueError(f"--tgt-embeddings {args.tgt_embeddings}: rows of a sentence task have one side; leave it out")
     if not 0 < args.proportion <= 1:
         raise ValueError(f"--proportion must be in (0, 1], got {args.proportion}")
     for option in ("num_neighbors", "batch_size"):
@@ -141,7 +155,7 @@ def _load_bert(name: str) -> Any:
 def _bert_words(args: argparse.Namespace, sentences: Any, side: str, name: str) -> Any:
     bert = _load_bert(name)
     symbols: List[str] = sentences.dictionary.symbols
-    if args.remove_bpe is None and any("\u2581" in s or s.endswith("@@") for s in symbols):
+    if args.remove_bpe is None and any("\u2581" in s or s.endswith("@@") or s.startswith("##") for s in symbols):
         print(
             f"the {side} dictionary has pieces of words: without --remove-bpe the tokenizer of {name} sees pieces, "
             "not words",
@@ -184,7 +198,7 @@ def _write_side(writer: NeighborFileWriter, side: str, finder: Finder, num_sampl
 
 def _describe(facts: Dict[str, Any]) -> str:
     lines = [f"wrote {facts['file']}: {facts['pairs']} pairs, {facts['num_neighbors']} neighbors of {facts['cached']}"]
-    for side in SIDES:
+    for side in (side for side in SIDES if side in facts):
         mean = facts[side]["mean_cosine"]
         nearest = "" if mean is None else f", mean cosine of the nearest {mean}"
         lines.append(f"  {side}: {facts[side]['embeddings']} ({facts[side]['search']}){nearest}")

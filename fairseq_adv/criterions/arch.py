@@ -22,6 +22,7 @@ from fairseq_adv.losses import DIVERGENCES
 from fairseq_adv.methods.arch import is_refresh_epoch, perturbation_from_neighbors
 from fairseq_adv.methods.worst_case import worst_case_perturbation
 from fairseq_adv.perturb import Output, Perturbation
+from fairseq_adv.perturb.hooks import owner_of_embeddings
 from fairseq_adv.perturb.rounding import share_lost_to_rounding
 
 logger = logging.getLogger(__name__)
@@ -131,8 +132,7 @@ class ArchCriterion(AdversarialCriterion):
 
     def _warn_of_rounding(self, model: Any) -> None:
         """Tell how much of a perturbation rebuilt from neighbours half-precision word embeddings round away."""
-        weight = getattr(getattr(bare_model(model), "encoder", None), "embed_tokens", None)
-        weight = getattr(weight, "weight", None)
+        weight = getattr(owner_of_embeddings(bare_model(model), self.sides[0]).embed_tokens, "weight", None)
         if str(self.cfg.adv_level) == "word" or weight is None or weight.dtype == torch.float32:
             return
         share = share_lost_to_rounding(weight, self.cfg.adv_eps / TYPICAL_LENGTH)

@@ -33,19 +33,25 @@ class BinarisedSide:
             ) from error
 
     def text(self, ids: np.ndarray, remove_bpe: Optional[str] = None) -> List[str]:
-        """Each sentence as text, its pieces joined as fairseq's ``--remove-bpe`` joins them."""
+        """Each sentence as text, its pieces joined as fairseq's ``--remove-bpe`` does; ``bert``: those with ``##``."""
         symbols = self.dictionary.symbols
-        return [data_utils.post_process(" ".join(symbols[t] for t in row), remove_bpe) for row in self.tokens(ids)]
+        pieces = (" ".join(symbols[t] for t in row) for row in self.tokens(ids))
+        if remove_bpe == "bert":
+            return [sentence.replace(" ##", "") for sentence in pieces]
+        return [data_utils.post_process(sentence, remove_bpe) for sentence in pieces]
 
 
 @dataclass(frozen=True)
 class BinarisedCorpus:
-    """A split of parallel data, unfiltered; sample ids are the positions in it, as in fairseq's batches."""
+    """A split of the data, unfiltered; sample ids are the positions in it, as in fairseq's batches.
+
+    ``tgt`` is ``None`` for the rows of a sentence task.
+    """
 
     source_lang: str
     target_lang: str
     src: BinarisedSide
-    tgt: BinarisedSide
+    tgt: Optional[BinarisedSide]
     fingerprint: Fingerprint
     trained: Optional[np.ndarray] = None  # the pairs that are not too long to be trained (bool); None: not known
 
@@ -56,7 +62,10 @@ class BinarisedCorpus:
 
     def side(self, name: str) -> BinarisedSide:
         """The side ``"src"`` or ``"tgt"``."""
-        return {"src": self.src, "tgt": self.tgt}[name]
+        sentences = {"src": self.src, "tgt": self.tgt}[name]
+        if sentences is None:
+            raise ValueError(f"the data have no side {name!r}")
+        return sentences
 
 
 def open_corpus(

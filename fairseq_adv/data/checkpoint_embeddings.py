@@ -10,7 +10,11 @@ from torch import Tensor
 
 from fairseq_adv import compat
 
-_PARAMETERS = {"src": "encoder.embed_tokens.weight", "tgt": "decoder.embed_tokens.weight"}
+# side -> where the models of translation, and of sentence tasks, keep it
+_PARAMETERS = {
+    "src": ("encoder.embed_tokens.weight", "encoder.sentence_encoder.embed_tokens.weight"),
+    "tgt": ("decoder.embed_tokens.weight",),
+}
 
 
 def read_checkpoint_embeddings(path: Union[str, Path], side: str, dictionary_size: int) -> Tensor:
@@ -23,9 +27,10 @@ def read_checkpoint_embeddings(path: Union[str, Path], side: str, dictionary_siz
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint {path}")
     model = _read_safely(path)
-    parameter = _PARAMETERS[side]
-    if parameter not in model:
-        raise ValueError(f"checkpoint {path} has no parameter {parameter}: choose other --{side}-embeddings")
+    parameter = next((name for name in _PARAMETERS[side] if name in model), None)
+    if parameter is None:
+        names = " or ".join(_PARAMETERS[side])
+        raise ValueError(f"checkpoint {path} has no parameter {names}: choose other --{side}-embeddings")
     weight = model[parameter]
     if weight.size(0) != dictionary_size:
         raise ValueError(

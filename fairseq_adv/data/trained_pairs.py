@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Optional, Tuple
 
 import numpy as np
 from fairseq import utils
 from fairseq.data import data_utils
 
+from fairseq_adv.data.sentence_rows import SentenceRows
 from fairseq_adv.neighbors import dataset_fingerprint
-from fairseq_adv.neighbors.fingerprint import Fingerprint
+from fairseq_adv.neighbors.fingerprint import Fingerprint, sentence_fingerprint
+
+
+def sides_of(dataset: Any) -> Tuple[str, ...]:
+    """The sides of *dataset* that have words: one for the rows of a sentence task."""
+    return ("src",) if isinstance(dataset, SentenceRows) else ("src", "tgt")
 
 
 def training_fingerprint(task: Any, dataset: Any) -> Fingerprint:
     """Sizes and dictionaries of the training data, as a neighbour file and a cache must have seen them.
 
-    Raises ``ValueError`` for a data set that is not made of sentence pairs.
+    Rows of a sentence task have one side, and labels. Raises ``ValueError`` for a data set of neither kind.
     """
+    if isinstance(dataset, SentenceRows):
+        return sentence_fingerprint(dataset.src_sizes, task.source_dictionary.symbols, dataset.labels())
     sizes = [getattr(dataset, name, None) for name in ("src_sizes", "tgt_sizes")]
     if any(s is None for s in sizes):
         raise ValueError(
             f"perturbations of sentence pairs are cached, but {type(dataset).__name__} of {type(task).__name__} does "
-            "not tell src_sizes and tgt_sizes: train with --task translation or adversarial_translation"
+            "not tell src_sizes and tgt_sizes: train with --task translation or adversarial_translation (classes and "
+            "numbers of sentences: adversarial_sentence_prediction)"
         )
     return dataset_fingerprint(
         np.asarray(sizes[0]), np.asarray(sizes[1]), task.source_dictionary.symbols, task.target_dictionary.symbols

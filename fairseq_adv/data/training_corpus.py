@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, List, Sequence
 
 from fairseq_adv.data.binarised import BinarisedCorpus, BinarisedSide
-from fairseq_adv.data.trained_pairs import trained_pairs, training_fingerprint
+from fairseq_adv.data.trained_pairs import sides_of, trained_pairs, training_fingerprint
 
 
 def open_training_corpus(words: Sequence[str]) -> BinarisedCorpus:
@@ -29,19 +29,37 @@ def open_training_corpus(words: Sequence[str]) -> BinarisedCorpus:
     task.load_dataset(split, combine=True, epoch=1)
     dataset = task.dataset(split)
     fingerprint = training_fingerprint(task, dataset)
-    if getattr(dataset, "tgt", None) is None or getattr(dataset, "src", None) is None:
+    words_of = {side: getattr(dataset, side, None) for side in sides_of(dataset)}
+    if any(sentences is None for sentences in words_of.values()):
         raise ValueError(
-            f"{type(dataset).__name__} of --task {cfg.task._name} has no source and target sentences to read"
+            f"{type(dataset).__name__} of --task {cfg.task._name} has no {' and '.join(words_of)} sentences to read"
         )
     limit = task.build_model(cfg.model).max_positions() if has_model else None
     return BinarisedCorpus(
-        str(cfg.task.source_lang or task.cfg.source_lang),
-        str(cfg.task.target_lang or task.cfg.target_lang),
+        _language(cfg, task, "source_lang"),
+        _language(cfg, task, "target_lang"),
         BinarisedSide(dataset.src, task.source_dictionary),
-        BinarisedSide(dataset.tgt, task.target_dictionary),
+        BinarisedSide(dataset.tgt, task.target_dictionary) if "tgt" in words_of else None,
         fingerprint,
         trained_pairs(task, dataset, limit, cfg.dataset.max_tokens),
     )
+
+
+def open_sentence_corpus(data: Path, words: Sequence[str]) -> BinarisedCorpus:
+    """The training rows of a sentence task in the directory *data*; *words* are more options of ``fairseq-train``.
+
+    Whether they have classes or numbers is told from the files.
+    """
+    classes = data / "label" / "dict.txt"
+    outputs = ["1", "--regression-target"]
+    if classes.is_file():
+        outputs = [str(len(classes.read_text("utf-8").splitlines()))]
+    task = ["--task", "adversarial_sentence_prediction", "--criterion", "sentence_prediction"]
+    return open_training_corpus([str(data), *task, "--num-classes", *outputs, *words])
+
+
+def _language(cfg: Any, task: Any, name: str) -> str:
+    return str(getattr(cfg.task, name, None) or getattr(task.cfg, name, None) or "")
 
 
 def _configuration(words: List[str]) -> Any:

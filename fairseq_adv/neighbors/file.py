@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -35,7 +35,13 @@ class NeighborFileWriter:
     """
 
     def __init__(
-        self, path: Union[str, Path], num_samples: int, cache_ids: np.ndarray, num_neighbors: int, **settings: Any
+        self,
+        path: Union[str, Path],
+        num_samples: int,
+        cache_ids: np.ndarray,
+        num_neighbors: int,
+        sides: Sequence[str] = SIDES,
+        **settings: Any,
     ) -> None:
         check_num_neighbors(num_neighbors, len(cache_ids))
         if num_samples > np.iinfo(np.int32).max:
@@ -45,12 +51,12 @@ class NeighborFileWriter:
         self._cache_ids, self._num_samples = cache_ids, num_samples
         facts = {**settings, "num_samples": num_samples, "num_neighbors": num_neighbors}
         shapes: Shapes = {"cache_ids": ("I64", (len(cache_ids),))}
-        for side in SIDES:
+        for side in sides:
             shapes[f"{side}.neighbor_ids"] = ("I32", (num_samples, num_neighbors))
             shapes[f"{side}.cosine"] = ("F32", (num_samples, num_neighbors))
         self._shapes = shapes
         self._head, self._offsets, self._size = _layout(shapes, facts)
-        self._rows_written = dict.fromkeys(SIDES, 0)
+        self._rows_written = dict.fromkeys(sides, 0)
 
     def __enter__(self) -> NeighborFileWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +143,9 @@ def load_neighbors(
                 _refuse_other_data(path, facts, expected)
             count = _columns(path, facts, num_neighbors)
             cache_ids = file.get_tensor("cache_ids")
-            lists = {side: file.get_tensor(f"{side}.neighbor_ids") for side in SIDES}
+            there = set(file.keys())
+            sides = [side for side in SIDES if side == "src" or f"{side}.neighbor_ids" in there]
+            lists = {side: file.get_tensor(f"{side}.neighbor_ids") for side in sides}
     except SafetensorError as error:
         raise ValueError(f"neighbor file {path} is damaged or no safetensors file ({error}): {_REBUILD}") from error
     _check_ids(path, facts["num_samples"], cache_ids, lists)

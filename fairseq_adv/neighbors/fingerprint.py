@@ -29,6 +29,18 @@ def dataset_fingerprint(
     }
 
 
+def sentence_fingerprint(sizes: np.ndarray, symbols: Sequence[str], labels: Sequence[Sequence[float]]) -> Fingerprint:
+    """As :func:`dataset_fingerprint` for rows of one side (sentences, or pairs as one input) with their *labels*."""
+    if len(sizes) != len(labels):
+        raise ValueError(f"{len(sizes)} rows against {len(labels)} labels")
+    return {
+        "num_samples": len(sizes),
+        "src_sizes": _hash(np.ascontiguousarray(sizes, dtype="<i8").tobytes()),
+        "src_dict": _hash("\n".join(symbols).encode()),
+        "labels": _hash("\n".join(" ".join(map(repr, row)) for row in labels).encode()),
+    }
+
+
 def differing_fields(found: Mapping[str, object], expected: Mapping[str, object]) -> List[str]:
     """``"field (found against expected)"`` for each field of *expected* that *found* lacks or has otherwise."""
     return [

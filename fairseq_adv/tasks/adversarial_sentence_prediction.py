@@ -18,7 +18,7 @@ from fairseq.tasks import register_task
 from fairseq.tasks.sentence_prediction import SentencePredictionConfig, SentencePredictionTask
 
 from fairseq_adv.data.batch_tokens import SENTENCES, BatchTokensSchedule, batch_tokens_schedule, parse_target
-from fairseq_adv.data.sentence_rows import LengthSortedRows
+from fairseq_adv.data.sentence_rows import SentenceRows
 from fairseq_adv.tasks.planned_updates import PlannedUpdates, set_data_loading
 
 REPORTS = ("report_mcc", "report_acc_and_f1", "report_pearson_and_spearman")
@@ -89,9 +89,9 @@ class AdversarialSentencePredictionTask(PlannedUpdates, SentencePredictionTask):
         loaded = super().load_dataset(split, combine=combine, **kwargs)
         rows = loaded.dataset if isinstance(loaded, SortDataset) else loaded
         self._refuse_long_rows(split, np.asarray(rows.sizes[0]))
-        if not self.cfg.no_shuffle and "net_input.src_tokens" in rows.defn:
+        if "net_input.src_tokens" in rows.defn:
             padded: BaseWrapperDataset = rows.defn["net_input.src_tokens"]
-            self.datasets[split] = LengthSortedRows(rows, padded.dataset, shuffle=True)
+            self.datasets[split] = SentenceRows(rows, padded.dataset, shuffle=not self.cfg.no_shuffle)
         return self.datasets[split]
 
     def _refuse_missing_files(self, split: str) -> None:

@@ -24,6 +24,7 @@ from tests.faults.outcome import check_logs, compare_end, compare_losses
 from tests.faults.rank_process import Position
 from tests.integration.corpus import binarise
 from tests.integration.running import default_args
+from tests.integration.sentences import binarise_sentences, sentence_args
 
 AIMS = ("resume", "seal", "commit", "checkpoint")
 PATIENCE, LIMIT = 5.0, 60.0  # seconds for survivors of a kill to notice, and to end after SIGTERM
@@ -73,16 +74,20 @@ class Soak:
         self.options, self.work = options, work
         self.rng = random.Random(options.seed)
         logging.disable(logging.INFO)
-        self.data = binarise(work / "corpus")
+        self.data = (binarise_sentences if options.sentences else binarise)(work / "corpus")
         logging.disable(logging.NOTSET)
         self.kills: List[Kill] = []
         self.complaints: List[str] = []
         self.trainings, self.attempts, self.reference_seconds = 0, 0, 0.0
 
     def _args(self, folder: Path) -> List[str]:
-        words = f"""--criterion arch_label_smoothed --cache-interval 2 --cache-proportion 0.3 --cache-ema 0.3
-            --dropout 0.2 --max-epoch {self.options.epochs} --max-tokens 120 --save-interval-updates 2
-            --keep-interval-updates 2 --distributed-backend gloo"""
+        words = f"""--cache-interval 2 --cache-proportion 0.3 --cache-ema 0.3 --dropout 0.2
+            --max-epoch {self.options.epochs} --save-interval-updates 2 --keep-interval-updates 2
+            --distributed-backend gloo"""
+        if self.options.sentences:
+            words += " --criterion arch_sentence_prediction --batch-size 10 --ddp-backend legacy_ddp"
+            return [*sentence_args(self.data, folder / "save"), *words.split()]
+        words += " --criterion arch_label_smoothed --max-tokens 120"
         return [*default_args(self.data, folder / "save"), *words.split()]
 
     def _start(self, folder: Path, number: int) -> Job:
@@ -221,6 +226,7 @@ def main() -> int:
     parser.add_argument("--launcher", choices=("fork", "torchrun"), default="fork",
                         help="fork: ranks start from a process that has imported fairseq, in a tenth of the time; "
                         "torchrun: as a user starts them, its agent among the victims (default: fork)")  # fmt: skip
+    parser.add_argument("--sentences", action="store_true", help="train a sentence task, whose cache has one side")
     parser.add_argument("--hang-after", type=float, default=120, help="seconds without a step that count as a hang")
     parser.add_argument("--work-dir", type=Path, help="kept, with the logs (default: a temporary one, kept on failure)")
     options = parser.parse_args()

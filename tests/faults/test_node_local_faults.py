@@ -8,10 +8,11 @@ import os
 import pytest
 
 from fairseq_adv.cache import open_cache
-from tests.faults.test_cache_faults import fail_call
+from tests.faults.failing_calls import fail_call
 from tests.unit.cache.caches import ThreadComm, assert_same, contents, on_ranks, open_for_writing, put, refresh
 
 IDS = list(range(20))
+pytestmark = pytest.mark.usefixtures("either_cache")
 
 
 def on_two_nodes(root, action):

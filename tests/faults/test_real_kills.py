@@ -29,7 +29,12 @@ def test_a_training_that_is_killed_four_times_ends_like_one_that_is_not(tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [("--kills", 30, "--seed", 11), ("--kills", 6, "--seed", 2, "--launcher", "torchrun")]
+    "options",
+    [
+        ("--kills", 30, "--seed", 11),
+        ("--kills", 6, "--seed", 2, "--launcher", "torchrun"),
+        ("--kills", 6, "--seed", 4, "--epochs", 3, "--sentences"),
+    ],
 )
 def test_many_kills(tmp_path: Path, options: Any) -> None:
     assert re.search(r"^deviations +0$", soak(tmp_path / "soak", *options).stdout, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What servers of shared file systems do: handles that go stale for good, stalls, and manifests that rot."""
+"""What servers of shared file systems do: late files, stale handles, stalls, short reads, and manifests that rot."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import pytest
 from fairseq_adv.cache import open_cache
 from fairseq_adv.cache.files import Files, files
 from fairseq_adv.cache.opening import check_room, folder_bytes
+from tests.faults.failing_calls import fail_call
 from tests.unit.cache.caches import assert_same, contents, open_for_writing, put, refresh
 
 IDS = list(range(20))
+pytestmark = pytest.mark.usefixtures("either_cache")
 
 
 class StaleHandles:
@@ -120,3 +122,58 @@ def test_shards_that_generations_share_count_once(tmp_path):
     free = usage.f_bavail * usage.f_frsize
     with pytest.raises(ValueError, match="GB free, two generations of this cache"):
         check_room(str(tmp_path), free + 10**9)
+
+
+@pytest.mark.parametrize("error", [errno.ENOENT, errno.ESTALE])
+@pytest.mark.parametrize("method", ["open", "preadv"])
+def test_late_files_are_waited_for_within_a_bound(tmp_path, monkeypatch, method, error):
+    cache = open_for_writing(tmp_path)
+    refresh(cache, IDS, 1)
+    with monkeypatch.context() as patch:
+        fail_call(patch, method, 2, error, times=3)
+        assert_same(contents(open_cache(tmp_path)), contents(cache))
+    monkeypatch.setattr(files, "retry_seconds", 0.2)
+    fail_call(monkeypatch, method, 2, error, times=10**6)
+    with pytest.raises(OSError, match=r"w0000.*for 0\.2 s; is the cache directory mounted"):
+        open_cache(tmp_path)
+
+
+def test_short_reads_are_completed(tmp_path, monkeypatch):
+    cache = open_for_writing(tmp_path, "int8")
+    refresh(cache, IDS, 1)
+    want = contents(cache)
+    monkeypatch.setattr(Files, "preadv", lambda self, fd, buffer, offset: os.preadv(fd, [buffer[:7]], offset))
+    assert_same(contents(open_cache(tmp_path)), want)
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    fail_call(monkeypatch, "open", 0, errno.EROFS, only=lambda path, flags, *mode: flags & os.O_CREAT)
+    with pytest.raises(ValueError, match=r"cannot write to cache directory .*: Read-only file system"):
+        open_for_writing(tmp_path)
+
+
+def test_a_low_limit_of_open_files(tmp_path, monkeypatch):
+    cache = open_for_writing(tmp_path, shard_bytes=1)
+    cache.begin_refresh(1)
+    for i in IDS:
+        put(cache, [i], 1)
+    cache.commit()
+    opened = set()
+    plain_open, plain_close = os.open, os.close
+
+    def limited(self, path, flags, mode=0o666):
+        if len(opened) >= 5:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        fd = plain_open(path, flags, mode)
+        opened.add(fd)
+        return fd
+
+    def close(fd):
+        opened.discard(fd)
+        plain_close(fd)
+
+    want = contents(cache)
+    monkeypatch.setattr(Files, "open", limited)
+    monkeypatch.setattr(os, "close", close)
+    assert_same(contents(open_cache(tmp_path)), want)
+    assert len(cache.reader.shards) == len(IDS) > 5

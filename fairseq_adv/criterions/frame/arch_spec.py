@@ -18,6 +18,7 @@ OPTIONS: Dict[str, Tuple[str, ...]] = {
     "data.tgt_sizes": ("target lengths in DATA",),
     "data.src_dict": ("source dictionary",),
     "data.tgt_dict": ("target dictionary",),
+    "data.labels": ("labels in DATA",),
     "dim.src": ("--encoder-embed-dim",),
     "dim.tgt": ("--decoder-embed-dim",),
     "epsilon": ("--adv-eps",),

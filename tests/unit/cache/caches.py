@@ -11,11 +11,12 @@ from torch import Tensor
 from fairseq_adv.cache import CacheSpec, PerturbationCache
 
 DIM, EPSILON = 6, 0.5
+SIDES = ["src", "tgt"]  # of all caches here; a test may leave one out
 
 
 def spec(dtype: str = "fp32", **changes: Any) -> CacheSpec:
-    fields = {"data.num_samples": 100, "dim.src": DIM, "dim.tgt": DIM, **changes}
-    return CacheSpec(fields, epsilon=EPSILON, dtype=dtype)
+    fields = {"data.num_samples": 100, **{f"dim.{side}": DIM for side in SIDES}, **changes}
+    return CacheSpec(fields, epsilon=EPSILON, dtype=dtype, sides=tuple(SIDES))
 
 
 def delta(sample_id: int, epoch: int, side: str, length: int = -1) -> Tensor:
@@ -30,8 +31,8 @@ def open_for_writing(directory: Any, dtype: str = "fp32", ema: float = 0.25, **o
 
 
 def put(cache: PerturbationCache, ids: Sequence[int], epoch: int) -> None:
-    sides = {side: [delta(i, epoch, side) for i in ids] for side in ("src", "tgt")}
-    cache.put(ids, epoch, sides["src"], sides["tgt"])
+    sides = {side: [delta(i, epoch, side) for i in ids] for side in SIDES}
+    cache.put(ids, epoch, sides.get("src"), sides.get("tgt"))
 
 
 def refresh(cache: PerturbationCache, ids: Sequence[int], epoch: int) -> int:

@@ -66,6 +66,7 @@ def test_splits_in_several_parts_are_one(tiny_corpus, tmp_path):
         ("the neigh@@ bour@@ s", "subword_nmt", "the neighbours"),
         ("the neigh@@ bour@@ s", "@@ ", "the neighbours"),
         ("the neigh@@ bour@@ s", None, "the neigh@@ bour@@ s"),
+        ("the neigh ##bour ##s", "bert", "the neighbours"),
     ],
 )
 def test_pieces_are_joined_and_what_is_no_word_is_left_out(pieces, remove_bpe, text):

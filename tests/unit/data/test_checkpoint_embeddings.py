@@ -28,6 +28,13 @@ def test_each_side_has_its_matrix_in_fp32(checkpoint):
     assert torch.equal(decoder, DECODER.float())
 
 
+def test_an_encoder_of_sentences_has_one_side(checkpoint):
+    torch.save({"model": {"encoder.sentence_encoder.embed_tokens.weight": ENCODER}}, checkpoint)
+    assert torch.equal(read_checkpoint_embeddings(checkpoint, "src", 9), ENCODER)
+    with pytest.raises(ValueError, match=r"has no parameter decoder\.embed_tokens\.weight"):
+        read_checkpoint_embeddings(checkpoint, "tgt", 9)
+
+
 def test_another_dictionary_is_refused(checkpoint):
     with pytest.raises(ValueError, match=r"model\.pt has 11 embeddings .* the tgt dictionary has 9 symbols"):
         read_checkpoint_embeddings(checkpoint, "tgt", 9)
