@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import List
 
-from fairseq_adv.compat import ahead, batches, checkpoints, ddp, groups, jobs, torchrun
+from fairseq_adv.compat import ahead, batches, checkpoints, ddp, groups, jobs, on_cpu, torchrun
 from fairseq_adv.compat.patch import Patch
 
 PATCHES: List[Patch] = [
@@ -29,6 +29,7 @@ PATCHES: List[Patch] = [
     groups.keep_own_groups,
     ahead.tell_of_coming_batches,
     jobs.forget_earlier_trainings,
+    on_cpu.ask_before_the_gpu,
 ]
 
 __all__ = ["PATCHES", "Patch", "apply"]

@@ -2,10 +2,9 @@
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 from functools import partial
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
-from fairseq import utils
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor
 
@@ -60,6 +59,7 @@ class ConadvCriterion(AdversarialCriterion):
         self.line: Optional[LookAhead] = None
         self._along: List[Delayed] = []  # what the present micro-batch trains beside itself in shifted mode
         self._amp = False
+        self._prepare: Callable[[Dict[str, Any]], Dict[str, Any]] = lambda sample: sample  # as the trainer's batches
         self._new_attempt = True
         self._epoch_of_delayed: Optional[int] = None
         self._saved: Dict[str, Any] = {}
@@ -69,6 +69,7 @@ class ConadvCriterion(AdversarialCriterion):
     def begin_training(self, trainer: Any, state: Optional[Dict[str, Any]]) -> None:
         super().begin_training(trainer, state)
         self._amp = isinstance(getattr(trainer, "optimizer", None), AMPOptimizer)
+        self._prepare = lambda sample: trainer._prepare_sample(sample)[0]
         if self._looks_ahead:
             self._open_line(trainer.get_model())
         ranks = list((state or {}).get("ranks", []))
@@ -120,6 +121,7 @@ class ConadvCriterion(AdversarialCriterion):
             wanted = self._is_active_at(update_num + self.cfg.conadv_delay)
             self.line.begin(self.task.upcoming_batches(), self.task.present_size(), wanted)
             if not self.is_active():
+                self.line.go()
                 self.line.join()
         self._new_attempt = False
 
@@ -179,33 +181,43 @@ class ConadvCriterion(AdversarialCriterion):
         delta = self._delta(batch)
         batch.log.update(norm_log(delta))
         if self.concat:
-            joint = batch.joint_loss(batch.perturbed(delta), LossWeights(clean=0.5, perturbed=0.5))
+            perturbed = batch.perturbed(delta)
+            self._look_ahead()
+            joint = batch.joint_loss(perturbed, LossWeights(clean=0.5, perturbed=0.5))
             adversarial = joint.perturbed
             yield joint.total
         else:
-            yield 0.5 * batch.loss(batch.clean)
+            clean = batch.clean
+            self._look_ahead()
+            yield 0.5 * batch.loss(clean)
             perturbed = batch.loss(batch.perturbed(delta))
             adversarial = perturbed.data
             yield 0.5 * perturbed
         batch.log["adv_loss"] = adversarial
-
-    def _delta(self, batch: TrainingBatch) -> Perturbation:
-        ids, zero = batch.passes.ids, batch.passes.zero()
-        if self.line is None:
-            ready, found = zero, torch.zeros_like(ids, dtype=torch.bool)
-        else:
-            ready, found = self.line.ready.take(ids, zero)
+        if self.line is not None:
+            self.line.join()
             count = self.line.take_nonfinite()
             if count is not None:
-                batch.log["adv_nonfinite"] = count
-        if bool(found.all()):
+                batch.log["adv_nonfinite"] = batch.log.get("adv_nonfinite", 0) + count
+
+    def _look_ahead(self) -> None:
+        """Once the clean pass is queued: what is computed ahead can then run beside it."""
+        if self.line is not None:
+            self.line.go()
+
+    def _delta(self, batch: TrainingBatch) -> Perturbation:
+        device, zero = batch.passes.ids.device, batch.passes.zero()
+        ready, found = zero, [False] * len(batch.passes.ids)
+        if self.line is not None:
+            ready, found = self.line.ready.take(batch.ids_on_cpu, zero)
+        if all(found):
             return ready
-        with untouched_rng(ids.device):
-            reseed_from_state(ids.device)
+        with untouched_rng(device):
+            reseed_from_state(device)
             fresh, broken = self._perturbation(self.open_batch(batch.bare, batch.sample))
-        batch.log["adv_nonfinite"] = batch.log.get("adv_nonfinite", 0) + (broken & ~found).sum()
-        rows = found.view(-1, 1, 1)
-        return Perturbation({s: torch.where(rows, ready.values[s], v) for s, v in fresh.values.items()}, fresh.masks)
+        anew = broken if not any(found) else broken & ~torch.tensor(found).to(device)
+        batch.log["adv_nonfinite"] = anew.sum()
+        return ready.where(found, fresh)
 
     def _perturbation(self, batch: TrainingBatch) -> Tuple[Perturbation, Tensor]:
         """α g/‖g‖ under the present parameters, by passes that leave no gradient on them."""
@@ -237,8 +249,7 @@ class ConadvCriterion(AdversarialCriterion):
     def _upcoming_perturbation(self, model: Any, sample: Dict[str, Any]) -> Tuple[Tensor, Perturbation, Tensor]:
         """δ of a batch of the next update; its ids stay on the CPU."""
         ids = sample["id"]
-        if next(model.parameters()).device.type == "cuda":
-            sample = utils.move_to_cuda(sample)
+        sample = self._prepare(sample)
         with autocast(self._amp):
             delta, broken = self._perturbation(self.open_batch(model, sample))
         return ids, delta, broken

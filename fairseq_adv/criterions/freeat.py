@@ -4,7 +4,6 @@
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, Optional
 
-import torch
 from torch import Tensor
 
 from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
@@ -116,7 +115,7 @@ class FreeatCriterion(AdversarialCriterion):
         return self.is_active()
 
     def loss_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
-        ascent, ids = ascent_of(self.cfg, self.radius(1.0)), batch.sample["id"]
+        ascent, ids = ascent_of(self.cfg, self.radius(1.0)), batch.ids_on_cpu
         return freeat_term(
             batch.passes,
             batch.loss,
@@ -131,10 +130,5 @@ class FreeatCriterion(AdversarialCriterion):
         """Where the last replay left δ, and a random start for samples that had none."""
         ascent, passes = ascent_of(self.cfg, self.radius(1.0)), batch.passes
         start = ascent.start(passes, stream=self.epoch)
-        carried, found = self.carried.take(passes.ids, start)
-        rows = found.view(-1, 1, 1)
-        values = {
-            s: torch.where(rows, ascent.ball.project(v, start.masks[s]), start.values[s])
-            for s, v in carried.values.items()
-        }
-        return Perturbation(values, start.masks)
+        carried, found = self.carried.take(batch.ids_on_cpu, start)
+        return carried.map(ascent.ball.project).where(found, start)

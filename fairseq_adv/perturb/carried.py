@@ -23,18 +23,21 @@ class CarriedPerturbations:
         return len(self._rows)
 
     def put(self, ids: Tensor, delta: Perturbation) -> None:
-        """Keep *delta* (detached) for the samples *ids* (``B``); a sample that is there already gets the new one."""
+        """Keep *delta* (detached) for the samples *ids* (``B``); a sample that is there already gets the new one.
+
+        *ids* here and in :meth:`take` had best lie on the CPU, or a GPU is waited for.
+        """
         for row, sample in enumerate(ids.tolist()):
             self._rows[sample] = (len(self._batches), row)
         self._batches.append(delta.detached())
 
-    def take(self, ids: Tensor, like: Perturbation) -> Tuple[Perturbation, Tensor]:
-        """δ of the samples *ids* in the shapes of *like*, and ``B`` (bool): the samples that are there.
+    def take(self, ids: Tensor, like: Perturbation) -> Tuple[Perturbation, List[bool]]:
+        """δ of the samples *ids* in the shapes of *like*, and for each sample whether it is there.
 
         The others get zero. Sentences must have the lengths that they had when they were put.
         """
         places = [self._rows.get(sample) for sample in ids.tolist()]
-        found = torch.tensor([place is not None for place in places], device=ids.device)
+        found = [place is not None for place in places]
         first = places[0] if places else None
         if first is not None and places == [(first[0], row) for row in range(len(places))]:
             whole = self._batches[first[0]]

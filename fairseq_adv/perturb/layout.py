@@ -55,6 +55,14 @@ class Perturbation:
         """δ with both sides of the sentences marked in *rows* (``B``, bool) set to zero."""
         return self.map(lambda values, _: values.masked_fill(rows.view(-1, 1, 1), 0.0))
 
+    def where(self, rows: List[bool], other: Perturbation) -> Perturbation:
+        """δ of the sentences in *rows*, and the *other* perturbation of the rest."""
+        if all(rows) or not any(rows):
+            return self if all(rows) else other
+        chosen = torch.tensor(rows).view(-1, 1, 1)
+        values = {s: torch.where(chosen.to(v.device), v, other.values[s]) for s, v in self.values.items()}
+        return Perturbation(values, self.masks)
+
     def detached(self) -> Perturbation:
         """The same values without a graph."""
         return self.map(lambda values, _: values.detach())

@@ -58,6 +58,12 @@ class TrainingBatch:
         self._clean: Optional[Output] = None
 
     @property
+    def ids_on_cpu(self) -> Tensor:
+        """The sample ids as they lay on the CPU before the batch was moved, where that is known."""
+        ids = self.sample["id"]
+        return getattr(ids, "on_cpu", ids)
+
+    @property
     def clean(self) -> Output:
         """The clean output; its pass runs when it is first asked for."""
         if self._clean is None:
@@ -115,7 +121,12 @@ def bare_pass(head: Head, bare: nn.Module, sample: Dict[str, Any]) -> Output:
 
 def twofold_pass(head: Head, model: nn.Module, sample: Dict[str, Any]) -> Output:
     """The output of one pass over the batch twice over, clean rows first."""
-    return head.forward(model, head.doubled(sample))
+    doubled = head.doubled(sample)
+    for name, tokens in doubled["net_input"].items():
+        padded = getattr(sample["net_input"][name], "padded", None)
+        if padded is not None:  # what compat's ask_before_the_gpu has noted
+            tokens.padded = padded
+    return head.forward(model, doubled)
 
 
 def autocast(enabled: bool) -> ContextManager[None]:

@@ -21,7 +21,7 @@ Compute = Callable[[Dict[str, Any]], Tuple[Tensor, Perturbation, Tensor]]
 
 
 class LookAhead:
-    """δ of update t+τ's batches under θ_t, on a CUDA stream of its own beside update t's; on a CPU before them.
+    """δ of update t+τ's batches under θ_t, on a CUDA stream of its own beside update t's; on a CPU between them.
 
     ``ready`` holds what was computed τ = *delay* updates ago for the present one, ``ahead`` what is being computed now.
     *compute* must leave no gradient on any parameter; it may draw random numbers, which nobody notices.
@@ -34,8 +34,10 @@ class LookAhead:
         self._queue: List[Dict[str, Any]] = []
         self._micro_batches_left = 0
         self._shares_taken = 0
+        self._share: List[Dict[str, Any]] = []  # of the present micro-batch
         self._nonfinite: List[Tensor] = []
         self._running = False
+        self._mark_beginning()
         self.ready = CarriedPerturbations()
         self._lines: Deque[CarriedPerturbations] = deque(CarriedPerturbations() for _ in range(delay))
         self._tell()
@@ -53,11 +55,12 @@ class LookAhead:
             )
 
     def begin(self, upcoming: List[Dict[str, Any]], present_size: int, wanted: bool) -> None:
-        """Before each of the *present_size* micro-batches of an update: start on its share of the batches *upcoming*.
+        """Before each of the *present_size* micro-batches of an update: plan its share of the batches *upcoming*.
 
         An update that is tried again finds the same list, and nothing to do. Nothing is computed unless it is
         *wanted*.
         """
+        self._mark_beginning()
         if upcoming is not self._present:
             self._present, self._micro_batches_left = upcoming, max(1, present_size)
             self._shares_taken = 0
@@ -65,9 +68,17 @@ class LookAhead:
             self._advance()
         share = -(-len(self._queue) // max(1, self._micro_batches_left))
         self._micro_batches_left -= 1
-        if share == 0:
+        self._share += self._queue[:share]
+        self._queue = self._queue[share:]
+
+    def go(self) -> None:
+        """Compute the share that :meth:`begin` planned, with the parameters and random numbers of that moment.
+
+        A GPU does so beside whatever the trainer's stream was given since :meth:`begin`, such as the clean pass.
+        """
+        if not self._share:
             return
-        batches, self._queue = self._queue[:share], self._queue[share:]
+        batches, self._share = self._share, []
         with self._aside():
             for batch in batches:
                 ids, delta, broken = self._compute(batch)
@@ -79,6 +90,13 @@ class LookAhead:
         self.ready = self._lines.popleft()
         self._lines.append(CarriedPerturbations())
 
+    def _mark_beginning(self) -> None:
+        self._rng_at_beginning = RngState.capture(self._device)
+        self._beginning: Optional[torch.cuda.Event] = None
+        if self._stream is not None:
+            self._beginning = torch.cuda.Event()
+            self._beginning.record(torch.cuda.current_stream(self._device))
+
     def join(self) -> None:
         """Let the trainer's stream wait: after this the parameters may change and ``ahead`` may be read."""
         if self._stream is not None and self._running:
@@ -89,7 +107,10 @@ class LookAhead:
         self._running = False
 
     def take_nonfinite(self) -> Optional[Tensor]:
-        """How many sentences had no finite gradient since this was last asked; ``None`` for none computed."""
+        """How many sentences had no finite gradient since this was last asked; ``None`` for none computed.
+
+        After :meth:`join`.
+        """
         count = torch.stack(self._nonfinite).sum() if self._nonfinite else None
         self._nonfinite = []
         return count
@@ -110,12 +131,14 @@ class LookAhead:
         """On the own stream, with random numbers that the trainer's passes do not miss."""
         state = RngState.capture(self._device)
         try:
+            self._rng_at_beginning.restore()
             reseed_from_state(self._device, stream=self._shares_taken)  # not the seed of the batch before
             self._shares_taken += 1
             if self._stream is None:
                 yield
             else:
-                self._stream.wait_stream(torch.cuda.current_stream(self._device))
+                assert self._beginning is not None
+                self._stream.wait_event(self._beginning)
                 self._running = True
                 with torch.cuda.stream(self._stream):
                     yield

@@ -46,6 +46,7 @@ class SpareRanks(LookAhead):
             return
         self.settle()
         self._present = upcoming
+        self._mark_beginning()
         self._advance()
         batches = [batch for batch in upcoming if wanted and len(batch) > 0]
         if batches:

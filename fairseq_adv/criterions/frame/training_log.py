@@ -50,7 +50,7 @@ def reduce_own_columns(logging_outputs: List[Dict[str, Any]]) -> None:
 
     A plain update adds columns of weight 0: they keep the means of the interval as they are.
     """
-    total = {key: sum(log.get(key, 0) for log in logging_outputs) for key in LOG_KEYS}
+    total = read_at_once({key: sum(log.get(key, 0) for log in logging_outputs) for key in LOG_KEYS})
     if total["adv_sentences"] == 0:
         return
     sentences, size = total["adv_regularised"], total["adv_sample_size"]
@@ -59,3 +59,12 @@ def reduce_own_columns(logging_outputs: List[Dict[str, Any]]) -> None:
     for key in ("adv_norm_src", "adv_norm_tgt", "adv_refresh", "adv_cached", "adv_further", "adv_without"):
         metrics.log_scalar(key, total[key] / sentences if sentences else 0.0, sentences, round=4)
     metrics.log_scalar_sum("adv_nonfinite", total["adv_nonfinite"])
+
+
+def read_at_once(values: Dict[str, Any]) -> Dict[str, float]:
+    """*values* as numbers; those that are tensors by one copy, for each copy waits for a GPU."""
+    keys = [key for key, value in values.items() if torch.is_tensor(value)]
+    if not keys:
+        return values
+    read = torch.stack([values[key].double() for key in keys]).tolist()
+    return {**values, **dict(zip(keys, read))}

@@ -45,7 +45,9 @@ def descend(model, update):
 
 def trainer_of(model):
     return SimpleNamespace(
-        cfg=as_namespace(distributed_training=as_namespace(ddp_backend="legacy_ddp")), get_model=lambda: model
+        cfg=as_namespace(distributed_training=as_namespace(ddp_backend="legacy_ddp")),
+        get_model=lambda: model,
+        _prepare_sample=lambda sample: (sample, False),
     )
 
 
@@ -105,6 +107,18 @@ def test_lookahead_steps_on_the_spot_where_nothing_was_taken_ahead():
         descend(model, update)
 
 
+@pytest.mark.parametrize("passes", ["sequential", "concat"])
+def test_lookahead_is_queued_behind_the_clean_pass(passes):
+    """Only then can a GPU run both at once."""
+    model, epoch, sentences = toy_model(), updates_of_an_epoch(), []
+    model.encoder.register_forward_pre_hook(lambda _, args: sentences.append(len(args[0])))
+    criterion = lookahead(model, [epoch[1][:1]], adv_passes=passes)
+    run_update(criterion, model, epoch[0][:1], 0)
+    present, coming = len(epoch[0][0]["id"]), len(epoch[1][0]["id"])
+    on_the_spot, outer = [present], [present, coming, present] if passes == "sequential" else [2 * present, coming]
+    assert present != coming and sentences == on_the_spot + outer
+
+
 @pytest.mark.parametrize(("present", "shares"), [(1, [3]), (2, [2, 1]), (3, [1, 1, 1]), (5, [1, 1, 1, 0, 0])])
 def test_lookahead_spreads_over_the_micro_batches_of_an_update(present, shares):
     model, epoch = toy_model(), updates_of_an_epoch()
@@ -112,6 +126,7 @@ def test_lookahead_spreads_over_the_micro_batches_of_an_update(present, shares):
     sizes = [0]
     for _ in range(present):
         criterion.begin_micro_batch(0, dummy_batch=False)
+        criterion.line.go()
         sizes.append(sum(batch["id"][0].item() in criterion.line.ahead._rows for batch in epoch[2]))
     assert [after - before for before, after in zip(sizes, sizes[1:])] == shares
 
