@@ -58,7 +58,7 @@ setup(
         "report": REPORT,
         "sentences": SENTENCES,
         "bpe": BPE,
-        "dev": [*DEV, *BPE],
+        "dev": [*DEV, *BPE, *SENTENCES],
     },
     entry_points={"console_scripts": ["fairseq-adv = fairseq_adv.cli.main:main"]},
 )
