@@ -85,7 +85,9 @@ def rows() -> List[str]:
         about = ABOUT[name]
         lines.append(f"| `{name}{suffix}` | {about.paper} | {objective} | {about.passes} | {listed} | {about.use} |")
     shared = " ".join(f"`--{name.replace('_', '-')}`" for name in sorted(n for n in common if n.startswith("adv_")))
-    sentences = f"Each is also there for sentences, as `NAME_{SentenceHead.suffix}` with the same options."
+    sentences = (
+        f"Each is also there for sentences, as `NAME_{SentenceHead.suffix}` with the same options: [below](#sentences)."
+    )
     explained = "`fairseq-adv options NAME` explains every option."
     return [*lines, "", f"Common to all: {shared}.", explained, sentences, "", *exceptions()]
 
@@ -99,11 +101,18 @@ def exceptions() -> List[str]:
         reasons: Dict[str, List[str]] = {}
         for entry, reason in methods.items():
             name, *settings = entry.split()
-            words = ["--{} {}".format(*setting.replace("_", "-").split("=")) for setting in settings]
+            words = [_as_words(setting) for setting in settings]
             reasons.setdefault(reason, []).append(" ".join([name, *words]))
         told = "; ".join(f"`{'`, `'.join(names)}`: {reason}" for reason, names in reasons.items())
         lines.append(f"| `--{option.replace('_', '-')}` | {told} |")
     return lines
+
+
+def _as_words(setting: str) -> str:
+    """``option=value`` as it is given on a command line."""
+    option, value = setting.split("=")
+    name = f"--{option.replace('_', '-')}"
+    return name if value == "True" else f"{name} {value}"
 
 
 def with_table(page: str, table: str) -> str:

@@ -11,11 +11,16 @@ _NO_DIVERGENCE = "its loss has no divergence from a clean output"
 _FIRST_CLEAN = "its perturbation comes from the clean output, whose pass must come first"
 _NO_START = "it has no random start"
 
+ANY = "all"  # methods
+
 # option -> method -> why it would do nothing (or what it would break). A method's name may be followed by values of its
-# own options, for which alone the entry holds.
+# other options, for which alone the entry holds.
 NOT_HONOURED: Dict[str, Dict[str, str]] = {
     "adv_sides": {"rdrop": "R-Drop perturbs neither side"},
-    "adv_divergence": dict.fromkeys(("freelb", "freeat", "disadv", "conadv"), _NO_DIVERGENCE),
+    "adv_divergence": {
+        **dict.fromkeys(("freelb", "freeat", "disadv", "conadv"), _NO_DIVERGENCE),
+        f"{ANY} regression_target=True": "the divergence of numbers is (f(x) - f(x + δ))²",
+    },
     "adv_detach_clean": {
         **dict.fromkeys(("freelb", "freeat", "disadv", "conadv"), _NO_DIVERGENCE),
         "scala scala_loss=ce": "its clean output is held fixed in any case",
@@ -54,14 +59,17 @@ def refuse_not_honoured(method: str, cfg: Any) -> None:
 
 
 def not_honoured_by(method: str, cfg: Any) -> Iterator[Tuple[str, str]]:
-    """The options that do nothing for *method* under the other options of *cfg*, with the reason of each."""
+    """The options that do nothing for *method* under the other options of *cfg*, with the reason of each.
+
+    An option may come more than once.
+    """
     for option, methods in NOT_HONOURED.items():
         for entry, reason in methods.items():
             name, *settings = entry.split()
-            if name == method and all(_is_set(cfg, setting) for setting in settings):
+            if name in (method, ANY) and all(_is_set(cfg, setting) for setting in settings):
                 yield option, reason
 
 
 def _is_set(cfg: Any, setting: str) -> bool:
     option, value = setting.split("=")
-    return str(getattr(cfg, option)) == value
+    return str(getattr(cfg, option, None)) == value

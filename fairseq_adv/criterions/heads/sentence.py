@@ -17,7 +17,7 @@ class SentenceHead(Head):
     """Outputs are log-probs ``B x C`` of C classes, or predicted numbers ``B`` with ``--regression-target``.
 
     A pair is one input, its sentences behind each other, so there is one side. The divergence of classes is that of
-    distributions, in nats; of numbers it is (f(x) − f(x + δ))² (ARCH, Sec. 3.1), whatever ``--adv-divergence`` says.
+    distributions, in nats; of numbers it is (f(x) − f(x + δ))² (ARCH, Sec. 3.1), and ``--adv-divergence`` is refused.
     """
 
     suffix = "sentence_prediction"

@@ -22,10 +22,16 @@ CLASSES = [3, 1]
 SHARED = {"adv_outer_masks": "shared"}
 NO_RADIUS = {
     "smart": {"adv_eps": 0.0, **SHARED},
+    "smart detached": {"adv_eps": 0.0, "adv_detach_clean": True, **SHARED},
+    "smart without steps": {"adv_steps": 0, "adv_init": "zero", **SHARED},
     "r3f": {"r3f_sigma": 0.0, **SHARED},
     "vat": {"vat_eps": 0.0, **SHARED},
+    "vat of radius 0 at present": {"adv_radius_schedule": "0@0", **SHARED},
+    "rdrop": {"rdrop_alpha": 0.0},
     "simcut": {"simcut_p": 0.0, **SHARED},
+    "simcut without weight": {"simcut_alpha": 0.0},
     "scala": {"scala_radius": 0.0, **SHARED},
+    "scala ce": {"scala_radius": 0.0, "scala_loss": "ce", **SHARED},
     "freelb": {"adv_steps": 1, "adv_eps": 0.0},
 }
 REPORTS = ["report_mcc", "report_acc_and_f1", "report_pearson_and_spearman"]
@@ -76,18 +82,26 @@ def test_without_strength_or_before_the_start(name, classes, update_num, options
     assert_plain(name, classes, update_num, **options)
 
 
-@pytest.mark.parametrize("method", NO_RADIUS)
+@pytest.mark.parametrize("case", NO_RADIUS)
 @pytest.mark.parametrize("classes", CLASSES)
-def test_radius_zero_with_shared_masks(method, classes):
-    assert_plain(f"{method}_sentence_prediction", classes, **NO_RADIUS[method])
+def test_radius_zero_with_shared_masks(case, classes):
+    assert_plain(f"{case.split()[0]}_sentence_prediction", classes, **NO_RADIUS[case])
+
+
+@pytest.mark.parametrize("classes", CLASSES)
+def test_disadv_without_radius_is_twice_half_the_plain_gradient(classes):
+    model, batch = sentence_model(classes, dropout=0.3), [sentence_batch(classes=classes)]
+    ours = run_update(criterion_of("disadv_sentence_prediction", classes, disadv_alpha=0.0, **SHARED), model, batch)
+    assert same_bits(ours, run_update(plain_criterion(classes), model, batch))
 
 
 @pytest.mark.parametrize("name", IN_ONE_UPDATE)
-def test_with_strength_an_update_differs(name):
-    model, batches = sentence_model(dropout=0.3), micro_batches(3)
-    assert not same_bits(
-        run_update(criterion_of(name, 3), model, batches), run_update(plain_criterion(3), model, batches)
-    )
+@pytest.mark.parametrize("classes", CLASSES)
+@pytest.mark.parametrize(("update_num", "options"), [(3, {"adv_start_update": 3}), (6, {"adv_every": 3})])
+def test_updates_from_the_start_on_are_regularised(name, classes, update_num, options):
+    model, batches = sentence_model(classes, dropout=0.3), micro_batches(classes)
+    ours = run_update(criterion_of(name, classes, **honoured(name, **options)), model, batches, update_num)
+    assert not same_bits(ours, run_update(plain_criterion(classes), model, batches))
 
 
 @pytest.mark.parametrize("name", METHODS)

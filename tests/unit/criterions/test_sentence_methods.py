@@ -27,6 +27,30 @@ def criterion_of(method, classes, **options):
     return make_criterion(f"{method}_sentence_prediction", task, regression_target=classes == 1, **options)
 
 
+def sentence_method(name, batch, classes, **options):
+    """With a strength that shows, and for ARCH a cache in which every row of *batch* is found."""
+    strength = {} if name in ("conadv", "disadv", "freeat", "freelb") else {"adv_lambda": LAMBDA}
+    criterion = criterion_of(name, classes, **{**strength, **options})
+    if name == "arch":
+        criterion.perturbations, criterion.started = SimpleNamespace(serve=serving(batch)), True
+    return criterion
+
+
+def cached_words(batch):
+    """What the cache holds for ARCH in these tests: ``B x L x D``; rows are right-padded, so columns are places."""
+    return 0.2 * noise_in_columns("normal", batch, ("src",), dim=DIM)["src"]
+
+
+def serving(batch):
+    def serve(known):
+        none = torch.zeros(len(known.ids), 1)
+        means = none.unsqueeze(-1).expand(-1, 1, DIM)
+        side = ServedSide(none[:, 0] == 0, cached_words(batch).float(), means, none, none > 0)
+        return ServedBatch({"src": side}, cached=len(known.ids))
+
+    return serve
+
+
 def start(batch, distribution="uniform"):
     noise = noise_in_columns(distribution, batch, ("src",), dim=DIM)
     return ref.each_sentence(noise, batch, lambda words: ref.of_norm(words, EPSILON))
@@ -153,19 +177,9 @@ def test_rdrop_compares_two_dropout_passes(task, detach):
 @pytest.mark.parametrize("task", TASKS)
 def test_arch_trains_on_what_the_cache_serves(task):
     model, batch = setting(TASKS[task])
-    criterion = criterion_of("arch", TASKS[task], adv_eps=9.0, adv_divergence="sym-kl", **WEIGHT)
-    stored = noise_in_columns("normal", batch, ("src",), dim=DIM)["src"]  # right-padded: columns are places
-
-    def serve(known):
-        none = torch.zeros(len(known.ids), 1)
-        values = 0.2 * stored.float()
-        means = none.unsqueeze(-1).expand(-1, 1, DIM)
-        return ServedBatch({"src": ServedSide(none[:, 0] == 0, values, means, none, none > 0)}, cached=len(known.ids))
-
-    criterion.perturbations, criterion.started = SimpleNamespace(serve=serve), True
-    update = run_update(criterion, model, [batch])
-    p, q = sent.output(model, batch, {}), sent.output(model, batch, {"src": 0.2 * stored})
-    assert_matches(update, model, sent.task_loss(p, batch) + LAMBDA * sent.symmetric(p, q))
+    update = run_update(sentence_method("arch", batch, TASKS[task], adv_eps=9.0), model, [batch])
+    p, q = sent.output(model, batch, {}), sent.output(model, batch, {"src": cached_words(batch)})
+    assert_matches(update, model, sent.task_loss(p, batch) + LAMBDA * sent.kl(p, q))
     assert update.log["adv_cached"] == 4
 
 

@@ -8,9 +8,11 @@ import functools
 import pytest
 
 from fairseq_adv.criterions.frame.config import AdversarialConfig, AscentConfig
-from fairseq_adv.criterions.frame.honoured import NOT_HONOURED
+from fairseq_adv.criterions.frame.honoured import ANY, NOT_HONOURED
 from tests.unit.criterions.test_passes_options import method
+from tests.unit.criterions.test_sentence_methods import sentence_method
 from tests.unit.criterions.updates import run_update, same_bits
+from tests.unit.sentence_models import sentence_batch, sentence_model
 from tests.unit.toy_models import toy_batch, toy_model
 
 # what an option is set to, and what has to be set beside it (in both updates) for it to mean something
@@ -47,6 +49,7 @@ ASCENDS = ("freeat", "freelb", "smart")
 
 # the cache of these tests is a fixed one, whatever the seed of its members and random neighbours
 ELSEWHERE = {("arch serving", "adv_seed")}
+HEADS = {"translation": 0, "classes": 3, "numbers": 1}
 
 
 def common_options(kinds):
@@ -58,34 +61,45 @@ def options_of(case):
     return [name for name in common_options(kinds) if (case, name) not in ELSEWHERE]
 
 
-WALK = [(case, option) for case in CASES for option in options_of(case)]
+WALK = [(case, option, head) for case in CASES for option in options_of(case) for head in HEADS]
 
 
-def third_update(case, **options):
+def third_update(case, head="translation", **options):
     """Of three updates, the first two without a step: what waits or is carried has then arrived."""
-    model, batches = toy_model(dropout=0.3), [toy_batch(), toy_batch((3, 4), (2, 5), seed=2, first_id=3)]
-    criterion = method(case.split()[0], batches[0], **{**CASES[case], **options})
+    classes, name, options = HEADS[head], case.split()[0], {**CASES[case], **options}
+    if head == "translation":
+        model, batch = toy_model(dropout=0.3), toy_batch()
+        criterion = method(name, batch, **options)
+    else:
+        model, batch = sentence_model(classes, dropout=0.3), sentence_batch(classes=classes)
+        criterion = sentence_method(name, batch, classes, **options)
     for update in range(2):
         criterion.train()
-        run_update(criterion, model, [batches[0]], update)
+        run_update(criterion, model, [batch], update)
     criterion.train()
-    return run_update(criterion, model, [batches[0]], 3)
+    return run_update(criterion, model, [batch], 3)
 
 
 @functools.cache
-def default_update(case, beside):
-    return third_update(case, **dict(beside))
+def default_update(case, head, beside):
+    return third_update(case, head, **dict(beside))
 
 
-@pytest.mark.parametrize(("case", "option"), WALK)
-def test_an_option_changes_the_update_or_is_refused_by_name(case, option):
-    value, beside = VALUES[option]
-    default = default_update(case, tuple(beside.items()))
-    if option == "adv_divergence":
-        value = "sym-kl" if case.split()[0] in ("arch", "scala", "simcut", "vat") else "kl"
+def value_of(option, case, head):
+    if option == "adv_divergence":  # the other one
+        return "sym-kl" if case.split()[0] in ("arch", "scala", "simcut", "vat") else "kl"
+    if option == "adv_sides" and head != "translation":
+        return "tgt"  # rows have one side, which src and both name
+    return VALUES[option][0]
+
+
+@pytest.mark.parametrize(("case", "option", "head"), WALK)
+def test_an_option_changes_the_update_or_is_refused_by_name(case, option, head):
+    value, beside = value_of(option, case, head), VALUES[option][1]
+    default = default_update(case, head, tuple(beside.items()))
     name = f"--{option.replace('_', '-')}"
     try:
-        changed = third_update(case, **{**beside, option: value})
+        changed = third_update(case, head, **{**beside, option: value})
     except ValueError as refusal:
         assert str(refusal).startswith(name), refusal
         return
@@ -100,10 +114,10 @@ def test_every_common_option_is_walked():
 def test_the_table_names_methods_and_options_that_there_are():
     names = {case.split()[0] for case in CASES}
     assert set(NOT_HONOURED) <= set(VALUES)
-    assert {entry.split()[0] for methods in NOT_HONOURED.values() for entry in methods} <= names
+    assert {entry.split()[0] for methods in NOT_HONOURED.values() for entry in methods} <= {*names, ANY}
 
 
 def test_updates_are_repeated_bit_for_bit():
     """Without this every option would seem to change something."""
     for case in CASES:
-        assert same_bits(third_update(case), default_update(case, ()))
+        assert same_bits(third_update(case), default_update(case, "translation", ()))
