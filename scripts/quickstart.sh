@@ -71,6 +71,8 @@ data=$work/$pair-$pairs
 if [ "$valid $test" != "500 1000" ]; then data+=-valid$valid-test$test; fi
 budget=${epochs:+epochs$epochs}
 budget=${budget:-minutes$minutes}
+shown="${epochs:+$epochs epochs}"
+shown=${shown:-$minutes minutes}
 runs=$data/runs-$budget
 logs=$work/logs
 mkdir -p "$logs" "$data"
@@ -166,24 +168,25 @@ find_neighbors() {
 # Two trainings at a time, or one after the other on a GPU.
 train_and_score() {
   local jobs=2
-  local variants=() method options=() epochs_at_most=$epochs
+  local variants=() method options=()
   if nvidia-smi -L >/dev/null 2>&1 || [ "$(nproc 2>/dev/null || echo 1)" -lt 2 ]; then jobs=1; fi
   for method in "${methods[@]}"; do
     if [ "$method" = plain ]; then variants+=("plain=plain --dropout 0.2"); else variants+=("$method=$method --dropout 0.1"); fi
   done
+  local limit=(--minutes "$minutes")
+  if [ -n "$epochs" ]; then limit=(--epochs "$epochs"); fi
   if [ "$select" = bleu ]; then options+=(--best-checkpoint-metric bleu --maximize-best-checkpoint-metric); fi
   if [ -z "$epochs" ]; then
-    epochs_at_most=100000
-    options+=(--validate-interval 2 --stop-time-hours "$(python -c "print($minutes / 60)")")
+    options+=(--validate-interval 2)
   fi
   python "$scripts/run_grid.py" "$data" --output "$runs" --variants "${variants[@]}" --seeds "$seed" \
-    --epochs "$epochs_at_most" --jobs "$jobs" --no-comparison \
+    "${limit[@]}" --jobs "$jobs" --no-comparison \
     ${tokenizer:+--evaluate "--sacrebleu-tokenize $tokenizer"} -- "${options[@]}" \
     --eval-bleu --eval-bleu-args '{"beam": 1, "max_len_a": 1.2, "max_len_b": 10}' --eval-bleu-remove-bpe sentencepiece
 }
 
 make_report() {
-  fairseq-adv report "$@" --output "$data/report" --title "$pair, $pairs sentence pairs, $budget"
+  fairseq-adv report "$@" --output "$data/report" --title "$pair, $pairs sentence pairs, $shown each"
 }
 
 interrupted() {
@@ -212,7 +215,7 @@ if [ -n "$prepare_only" ]; then
   exit 0
 fi
 
-say "training and scoring ${methods[*]}, $budget each (logs: $runs/*/train.log)"
+say "training and scoring ${methods[*]}, $shown each (logs: $runs/*/train.log)"
 status=0
 train_and_score || status=$?
 if [ $status -eq 130 ]; then interrupted; fi

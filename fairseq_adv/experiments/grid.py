@@ -16,6 +16,7 @@ fails does not stop the others. Ends with the table of results, the paired boots
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import sys
 from functools import partial
@@ -24,6 +25,8 @@ from typing import List, Optional, Sequence
 
 from fairseq_adv.experiments.grid_corpora import SCRIPTS, Corpus, PreparedFolder, Recipe, Variant, parse_variant
 from fairseq_adv.experiments.jobs import Run, finish
+
+UNLIMITED = 100_000  # epochs, where the clock ends a training
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
@@ -36,6 +39,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     add("--variants", nargs="+", required=True, metavar="VARIANT", help="METHOD, or NAME=METHOD OPTIONS in quotes")
     add("--seeds", type=int, nargs="+", default=[1], help="seeds (default: 1)")
     add("--epochs", type=int, help="budget of each run (default: 60, or the recipe's)")
+    add("--minutes", type=float, help="budget of each run in wall clock instead of epochs, validations included")
     add("--jobs", type=int, help="runs at a time (default: one for each device, or 1)")
     add("--devices", type=int, nargs="+", default=[], metavar="GPU", help="numbers of the GPUs that runs may use")
     add("--baseline", help="variant to compare with (default: the first)")
@@ -49,6 +53,8 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     try:
         args.variants = [parse_variant(text) for text in args.variants]
         _check(args)
+        if args.minutes is not None:
+            args.train_options += ["--stop-time-hours", str(args.minutes / 60)]
         args.corpora = [_corpus(text, args) for text in args.corpora]
     except ValueError as error:
         parser.error(str(error))
@@ -66,6 +72,8 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, option)
         if value is not None and value < 1:
             raise ValueError(f"--{option} must be at least 1, got {value}")
+    if args.minutes is not None and (args.epochs is not None or not 0 < args.minutes < math.inf):
+        raise ValueError(f"--minutes must be a positive number, without --epochs, got {args.minutes}")
     args.jobs = args.jobs or max(1, len(args.devices))
     if args.devices and args.jobs > len(args.devices):
         raise ValueError(f"--jobs {args.jobs} is more than the {len(args.devices)} --devices: each run takes one")
@@ -81,10 +89,12 @@ def _corpus(text: str, args: argparse.Namespace) -> Corpus:
     if words and words[0].endswith(".sh"):
         if not Path(words[0]).is_file():
             raise ValueError(f"there is no recipe {words[0]}")
-        epochs = ["--epochs", str(args.epochs)] if args.epochs else []
+        limit = UNLIMITED if args.minutes else args.epochs
+        epochs = ["--epochs", str(limit)] if limit else []
         return Recipe([*words, *epochs], args.train_options)
-    epochs_here = args.epochs or 60
-    output = args.output or Path(text).absolute() / f"runs-epochs{epochs_here}"
+    epochs_here = UNLIMITED if args.minutes else args.epochs or 60
+    budget = f"minutes{args.minutes:g}" if args.minutes else f"epochs{epochs_here}"
+    output = args.output or Path(text).absolute() / f"runs-{budget}"
     return PreparedFolder(Path(text).absolute(), epochs_here, args.train_options, output, args.evaluate.split())
 
 

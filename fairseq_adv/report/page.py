@@ -96,7 +96,8 @@ def _signatures(runs: Sequence[Run]) -> str:
     found = {str(run.score[key]) for run in runs for key in ("bleu_signature", "chrf_signature") if key in run.score}
     chosen = "; ".join(sorted({run.selection.text() for run in runs}))
     note = (
-        f"Valid nll in bits per token at the best checkpoint ({html.escape(chosen)}); time per epoch. "
+        f"Valid nll in bits per token at the best checkpoint ({html.escape(chosen)}). At the "
+        "baseline's time: the best value on the validation set by then; minutes to its best: when it was as good. "
         "Mean ± standard deviation where there are several seeds."
     )
     lines = "".join(f"<br><code>{html.escape(signature)}</code>" for signature in sorted(found))

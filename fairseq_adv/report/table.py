@@ -7,6 +7,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Sequence
 
+from fairseq_adv.report.price import pairs_of_seeds, seconds_to_best, value_at_time
 from fairseq_adv.report.runs import Run
 
 
@@ -61,6 +62,18 @@ class Row:
     seeds: List[int]
     cells: Dict[str, Cell]
     relative_time: float  # wall time of an epoch / that of the baseline's
+    metric: str  # what chose the checkpoints, on the validation set
+    at_baseline_time: Cell  # its best value by the time of the baseline's whole training
+    minutes_to_best: List[float]  # seed by seed, to the baseline's best value; infinite where it never was
+
+    def minutes_text(self, plus_minus: str = "±") -> str:
+        """Mean over the seeds, how many of them where some never got there, ``never`` where none did."""
+        known = [minutes for minutes in self.minutes_to_best if not math.isnan(minutes)]
+        reached = [minutes for minutes in known if math.isfinite(minutes)]
+        if not reached:
+            return "never" if known else "–"
+        text = cell(reached).text(1, plus_minus)
+        return text if len(reached) == len(known) else f"{text} ({len(reached)} of {len(known)} seeds)"
 
 
 def result_rows(runs: Sequence[Run]) -> List[Row]:
@@ -69,12 +82,21 @@ def result_rows(runs: Sequence[Run]) -> List[Row]:
     baseline = baseline_of(methods)
     methods.sort(key=lambda method: method != baseline)
     times = {method: cell([r.seconds_per_epoch for r in runs if r.method == method]).mean for method in methods}
-    rows = []
-    for method in methods:
-        mine = [run for run in runs if run.method == method]
-        cells = {column.key: cell([column.value(run) for run in mine]) for column in COLUMNS}
-        rows.append(Row(method, sorted(run.seed for run in mine), cells, times[method] / times[baseline]))
-    return rows
+    return [_row([run for run in runs if run.method == method], runs, baseline, times) for method in methods]
+
+
+def _row(mine: Sequence[Run], runs: Sequence[Run], baseline: str, times: Dict[str, float]) -> Row:
+    method = mine[0].method
+    pairs = pairs_of_seeds(mine, [run for run in runs if run.method == baseline])
+    return Row(
+        method,
+        sorted(run.seed for run in mine),
+        {column.key: cell([column.value(run) for run in mine]) for column in COLUMNS},
+        times[method] / times[baseline],
+        mine[0].selection.metric,
+        cell([value_at_time(run, theirs) for run, theirs in pairs]),
+        [seconds_to_best(run, theirs) / 60 for run, theirs in pairs],
+    )
 
 
 def baseline_of(methods: Sequence[str]) -> str:
@@ -93,12 +115,18 @@ def text_grid(rows: Sequence[Row], plus_minus: str = "±", times: str = "×") ->
     """Headings and cells as text; a column that no run has is left out."""
     columns = [c for c in COLUMNS if any(not math.isnan(row.cells[c.key].mean) for row in rows)]
     several = any(len(row.seeds) > 1 for row in rows)
-    relative = f"time / {baseline_of([row.method for row in rows])}"
-    grid = [["method", *(["seeds"] if several else []), *(c.heading for c in columns), relative]]
+    baseline = baseline_of([row.method for row in rows])
+    price = [
+        f"epoch time / {baseline}",
+        f"valid {rows[0].metric} at {baseline}'s time",
+        f"minutes to {baseline}'s best",
+    ]
+    grid = [["method", *(["seeds"] if several else []), *(c.heading for c in columns), *price]]
     for row in rows:
         cells = [row.cells[c.key].text(c.decimals, plus_minus) for c in columns]
         ratio = "–" if math.isnan(row.relative_time) else f"{row.relative_time:.2f}{times}"
-        grid.append([row.method, *([str(len(row.seeds))] if several else []), *cells, ratio])
+        cells += [ratio, row.at_baseline_time.text(2, plus_minus), row.minutes_text(plus_minus)]
+        grid.append([row.method, *([str(len(row.seeds))] if several else []), *cells])
     return grid
 
 
@@ -142,7 +170,14 @@ def to_json(rows: Sequence[Row]) -> List[Dict[str, object]]:
 
     result = []
     for row in rows:
-        entry: Dict[str, object] = {"method": row.method, "seeds": row.seeds, "relative_time": known(row.relative_time)}
+        entry: Dict[str, object] = {
+            "method": row.method,
+            "seeds": row.seeds,
+            "relative_time": known(row.relative_time),
+            "valid_metric": row.metric,
+            "valid_at_baseline_time": known(row.at_baseline_time.mean),
+            "minutes_to_baseline_best": [known(minutes) for minutes in row.minutes_to_best],
+        }
         for key, cell in row.cells.items():
             entry[key] = known(cell.mean)
             entry[f"{key}_sd"] = known(cell.deviation)

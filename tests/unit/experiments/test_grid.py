@@ -64,6 +64,16 @@ def test_whole_seeds_come_first_and_arch_gets_its_neighbors(prepared: Path) -> N
     assert len(list(corpus.commands(args.variants[1], 1))) == 2, "a score older than the training counts for nothing"
 
 
+def test_a_budget_in_minutes_ends_each_run_by_the_clock(prepared: Path) -> None:
+    args = parsed(prepared, "--variants", "plain", "--minutes", 1.5, "--", "--lr", 1)
+    (corpus,) = args.corpora
+    train = [str(word) for word in next(corpus.commands(args.variants[0], 1))]
+    assert train[3] == str(prepared / "runs-minutes1.5/plain-seed1")
+    assert train[train.index("--epochs") + 1] == str(grid.UNLIMITED)
+    assert train[train.index("--") + 1 :] == ["--lr", "1", "--stop-time-hours", "0.025"]
+    assert args.epochs is None, "the progress names no last epoch"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -77,6 +87,14 @@ def test_whole_seeds_come_first_and_arch_gets_its_neighbors(prepared: Path) -> N
         (["bin", "--variants", "arch"], "bin has no bin/: prepare it with scripts/quickstart.sh --prepare-only"),
         (["away.sh --reverse", "--variants", "arch"], "there is no recipe away.sh"),
         (["bin", "--variants", "arch", "--output", "x"], "--output takes one corpus"),
+        (
+            ["bin", "--variants", "arch", "--minutes", "0"],
+            "--minutes must be a positive number, without --epochs, got 0",
+        ),
+        (
+            ["bin", "--variants", "arch", "--minutes", "1", "--epochs", "2"],
+            "--minutes must be a positive number, without",
+        ),
     ],
 )
 def test_refusals(prepared: Path, capsys: pytest.CaptureFixture, words: List[str], message: str) -> None:

@@ -35,7 +35,7 @@ def test_text_markdown_latex_and_json(tmp_path: Path) -> None:
     rows = result_rows(load_runs(example(tmp_path)))
     head, plain, arch = to_text(rows).splitlines()
     assert head.split("  ")[0] == "method" and "brevity" not in head
-    assert "21.50 ± 2.12" in plain and plain.endswith("1.00×") and arch.endswith("2.00×")
+    assert "21.50 ± 2.12" in plain and "  1.00×  " in plain and "  2.00×  " in arch
     markdown = to_markdown(rows).splitlines()
     assert markdown[2].startswith("| plain | 2 | 21.50 ± 2.12 | 48.00 |")
     assert {text.count("|") for text in markdown} == {markdown[0].count("|")}
