@@ -4,7 +4,7 @@
 import logging
 import math
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ from fairseq.dataclass import ChoiceEnum
 
 from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.frame.arch_setup import open_perturbations
-from fairseq_adv.criterions.frame.batch import TrainingBatch, bare_model
+from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AscentConfig, ascent_of, check_ascent, require
 from fairseq_adv.criterions.frame.registration import register_method
+from fairseq_adv.criterions.frame.rounded_noise import SmallNoise
 from fairseq_adv.criterions.frame.training_log import norm_log
 from fairseq_adv.data.cached_perturbations import CachedPerturbations
 from fairseq_adv.data.known_batch import KnownBatch
@@ -22,14 +23,11 @@ from fairseq_adv.losses import DIVERGENCES
 from fairseq_adv.methods.arch import is_refresh_epoch, perturbation_from_neighbors
 from fairseq_adv.methods.worst_case import worst_case_perturbation
 from fairseq_adv.perturb import Output, Perturbation
-from fairseq_adv.perturb.hooks import owner_of_embeddings
-from fairseq_adv.perturb.rounding import share_lost_to_rounding
 
 logger = logging.getLogger(__name__)
 
 KNOWN = "adv_known"  # in a batch: what the CPU knows of it
 TYPICAL_LENGTH = 28  # words; a mean over the words of a sentence of norm ε has about ε / length
-ROUNDING_TOLD = 0.1
 
 
 @dataclass
@@ -120,7 +118,6 @@ class ArchCriterion(AdversarialCriterion):
         self._training_set = self.task.dataset(trainer.cfg.dataset.train_subset)
         if self.cfg.adv_lambda > 0:
             dims = self.hook(trainer.get_model()).dims
-            self._warn_of_rounding(trainer.get_model())
             self.perturbations = open_perturbations(
                 self.cfg,
                 self.task,
@@ -130,19 +127,15 @@ class ArchCriterion(AdversarialCriterion):
                 (state or {}).get("cache"),
             )
 
-    def _warn_of_rounding(self, model: Any) -> None:
-        """Tell how much of a perturbation rebuilt from neighbours half-precision word embeddings round away."""
-        weight = getattr(owner_of_embeddings(bare_model(model), self.sides[0]).embed_tokens, "weight", None)
-        if str(self.cfg.adv_level) == "word" or weight is None or weight.dtype == torch.float32:
-            return
-        share = share_lost_to_rounding(weight, self.cfg.adv_eps / TYPICAL_LENGTH)
-        if share > ROUNDING_TOLD:
-            logger.warning(
-                "%d %% of the coordinates of a perturbation that is rebuilt from neighbors are too small to change "
-                "%s word embeddings at --adv-eps %g: train with --amp, which keeps them in fp32, or --fp16, or raise "
-                "--adv-eps",
-                *(round(100 * share), str(weight.dtype).replace("torch.", ""), self.cfg.adv_eps),
-            )
+    def small_noises(self) -> List[SmallNoise]:
+        """Beside the ascent's start a perturbation that is rebuilt from neighbours; a word's own is larger."""
+        if str(self.cfg.adv_level) == "word":
+            return super().small_noises()
+        epsilon = self.cfg.adv_eps
+        rebuilt = SmallNoise(
+            "a perturbation that is rebuilt from neighbors", "--adv-eps", epsilon, epsilon / TYPICAL_LENGTH
+        )
+        return [*super().small_noises(), rebuilt]
 
     def begin_epoch(self, epoch: int) -> None:
         """Commit a refresh that an earlier epoch ended, then decide whether this epoch refreshes."""

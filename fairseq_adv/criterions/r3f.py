@@ -3,7 +3,7 @@
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, List
 
 from fairseq.dataclass import ChoiceEnum
 
@@ -11,6 +11,7 @@ from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AdversarialConfig, require
 from fairseq_adv.criterions.frame.registration import register_method
+from fairseq_adv.criterions.frame.rounded_noise import SmallNoise
 from fairseq_adv.criterions.frame.training_log import norm_log
 from fairseq_adv.methods.r3f import noise_perturbation
 from fairseq_adv.perturb import Output
@@ -35,6 +36,10 @@ class R3fCriterion(AdversarialCriterion):
     def __init__(self, cfg: R3fConfig, task: Any) -> None:
         super().__init__(cfg, task)
         require(0 <= cfg.r3f_sigma < math.inf, "--r3f-sigma", "finite and >= 0", cfg.r3f_sigma)
+
+    def small_noises(self) -> List[SmallNoise]:
+        sigma = self.cfg.r3f_sigma
+        return [SmallNoise("the noise", "--r3f-sigma", sigma, sigma, True)] if sigma > 0 else []
 
     def compared_output(self, batch: TrainingBatch) -> Output:
         cfg = self.cfg

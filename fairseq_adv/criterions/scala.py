@@ -3,7 +3,7 @@
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 import math
 from dataclasses import dataclass, field
-from typing import Any, Iterator
+from typing import Any, Iterator, List
 
 from fairseq.dataclass import ChoiceEnum
 from torch import Tensor
@@ -12,6 +12,7 @@ from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import AdversarialConfig, require
 from fairseq_adv.criterions.frame.registration import register_method
+from fairseq_adv.criterions.frame.rounded_noise import SmallNoise
 from fairseq_adv.criterions.frame.training_log import norm_log
 from fairseq_adv.losses import DIVERGENCES
 from fairseq_adv.methods.freelb import gradient_left_on, leaf_of
@@ -64,6 +65,10 @@ class ScalaCriterion(AdversarialCriterion):
 
     def loss_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
         return self._reusing_terms(batch) if str(self.cfg.scala_loss) == "ce" else super().loss_terms(batch)
+
+    def small_noises(self) -> List[SmallNoise]:
+        sigma = self.cfg.scala_sigma
+        return [SmallNoise("the ascent's start", "--scala-sigma", sigma, sigma, True)] if sigma > 0 else []
 
     def compared_output(self, batch: TrainingBatch) -> Output:
         cfg = self.cfg

@@ -23,6 +23,7 @@ from fairseq_adv.criterions.frame.lifecycle import TrainingLifecycle, attach, re
 from fairseq_adv.criterions.frame.perturbable import bare_model, hook_on, models_inside, refuse_kept_dropout_state
 from fairseq_adv.criterions.frame.radius import RadiusSchedule
 from fairseq_adv.criterions.frame.reduction import no_gradient_sync, reduce_gradients_once, refuse_backend
+from fairseq_adv.criterions.frame.rounded_noise import SmallNoise, warn_of_rounding
 from fairseq_adv.criterions.frame.start import StartRule
 from fairseq_adv.criterions.frame.training_log import reduce_own_columns, uniform_log
 from fairseq_adv.criterions.heads.head import Head, LossWeights
@@ -143,6 +144,7 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         for each in inside:
             self.head.check_model(each)
             self.hook(each)
+            warn_of_rounding(each, self.sides, self.small_noises())
             if self.ascends or str(self.cfg.adv_outer_masks) == "shared":
                 refuse_kept_dropout_state(each)
         if self.keeps() and inside != [bare_model(model)]:
@@ -156,6 +158,11 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
     def keeps(self) -> str:
         """What a method keeps by sample or by parameter from one update to the next; empty for nothing."""
         return ""
+
+    def small_noises(self) -> List[SmallNoise]:
+        """What a method adds to words that half precision may round away: the start of an ascent that has a size."""
+        sigma = getattr(self.cfg, "adv_init_sigma", 0.0)
+        return [SmallNoise("the ascent's start", "--adv-init-sigma", sigma, sigma, True)] if sigma > 0 else []
 
     def may_drive_backward(self) -> bool:
         """Whether :meth:`drives_backward` may be true in some update."""
