@@ -238,6 +238,7 @@ for key in ("bleu_signature", "chrf_signature"):
 if [[ " ${methods[*]} " == *" plain "* ]] && [ ${#scored[@]} -gt 1 ]; then
   echo
   python "$scripts/compare_systems.py" "${scored[@]}" --baseline plain
-  echo "When consistency training pays, by how much and at what price: docs/results.md"
+  echo "It can pay where plain training, with its best dropout, has stopped getting better and time is left. At equal wall"
+  echo "clock on 1,500 pairs of this text it does not: by how much, at what price and why is in docs/results.md."
 fi
 if [ $failures -gt 0 ]; then exit 1; fi

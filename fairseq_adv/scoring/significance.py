@@ -26,6 +26,7 @@ from fairseq_adv.corpora.lines import all_lines
 from fairseq_adv.scoring.intervals import difference_interval
 from fairseq_adv.scoring.languages import DEFAULT
 
+UNTRAINED = 2.0  # BLEU below which outputs share single words with the references, and differences say nothing
 METRICS = ("bleu", "chrf")
 
 
@@ -161,18 +162,23 @@ def format_rows(rows: Sequence[Dict[str, Any]], baseline: str) -> str:
 
 def in_words(row: Dict[str, Any], baseline: str) -> str:
     """What the intervals of one method's BLEU allow to say, and what not."""
-    found = [row["paired"][seed]["bleu"] for seed in sorted(row["paired"])]
+    method, found = row["method"], [row["paired"][seed]["bleu"] for seed in sorted(row["paired"])]
+    if row["bleu"] < UNTRAINED and all(row["bleu"] - one["difference"] < UNTRAINED for one in found):
+        return (
+            f"{method} and {baseline} are below {UNTRAINED:g} BLEU: neither has learnt to translate yet; train longer."
+        )
     above, below = sum(one["low"] > 0 for one in found), sum(one["high"] < 0 for one in found)
     count = "this seed" if len(found) == 1 else f"all {len(found)} seeds"
     if above == len(found):
-        verdict = f"is above {baseline} in BLEU in {count}, outside the interval"
+        verdict = f"is above {baseline} in BLEU in {count}: no interval holds zero"
     elif below == len(found):
-        verdict = f"is below {baseline} in BLEU in {count}, outside the interval"
+        verdict = f"is below {baseline} in BLEU in {count}: no interval holds zero"
     elif above or below:
         verdict = f"is above {baseline} in BLEU in {above} and below it in {below} of {len(found)} seeds: no answer"
     else:
-        verdict = f"cannot be told from {baseline} in BLEU by these test sentences"
-    return f"{row['method']} {verdict}."
+        return f"{method} cannot be told from {baseline} in BLEU by these test sentences."
+    caution = " It is about these trainings; another seed may differ." if len(found) == 1 else ""
+    return f"{method} {verdict}.{caution}"
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -71,18 +71,30 @@ def test_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
     assert f"{bleu['difference']:+.1f} [{bleu['low']:+.1f}, {bleu['high']:+.1f}]" in table
 
 
+ONE_SEED = "It is about these trainings; another seed may differ."
+
+
 @pytest.mark.parametrize(
     ("bounds", "told"),
     [
-        ([(0.1, 2.0)], "arch is above plain in BLEU in this seed, outside the interval."),
-        ([(-2.0, -0.1), (-3.0, -1.0)], "arch is below plain in BLEU in all 2 seeds, outside the interval."),
+        ([(0.1, 2.0)], "arch is above plain in BLEU in this seed: no interval holds zero. " + ONE_SEED),
+        ([(-2.0, -0.1), (-3.0, -1.0)], "arch is below plain in BLEU in all 2 seeds: no interval holds zero."),
         ([(-1.0, 1.0), (-0.5, 2.0)], "arch cannot be told from plain in BLEU by these test sentences."),
         ([(0.1, 1.0), (-0.5, 2.0)], "arch is above plain in BLEU in 1 and below it in 0 of 2 seeds: no answer."),
     ],
 )
 def test_the_words_say_what_the_intervals_allow(bounds: List[Tuple[float, float]], told: str) -> None:
-    paired = {seed: {"bleu": {"low": low, "high": high}} for seed, (low, high) in enumerate(bounds, 1)}
-    assert compare.in_words({"method": "arch", "paired": paired}, "plain") == told
+    paired = {seed: {"bleu": {"low": a, "high": b, "difference": (a + b) / 2}} for seed, (a, b) in enumerate(bounds, 1)}
+    assert compare.in_words({"method": "arch", "bleu": 20.0, "paired": paired}, "plain") == told
+
+
+@pytest.mark.parametrize(
+    ("bleu", "difference", "untrained"), [(0.1, -0.2, True), (1.9, -1.0, False), (2.1, 1.0, False)]
+)
+def test_of_systems_that_learnt_nothing_no_difference_is_told(bleu: float, difference: float, untrained: bool) -> None:
+    paired = {1: {"bleu": {"low": difference - 0.1, "high": difference + 0.1, "difference": difference}}}
+    told = compare.in_words({"method": "arch", "bleu": bleu, "paired": paired}, "plain")
+    assert ("arch and plain are below 2 BLEU" in told) == untrained
 
 
 def test_method_and_seed_from_the_folder_or_the_argument(tmp_path: Path) -> None:
