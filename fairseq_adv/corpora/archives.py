@@ -1,24 +1,19 @@
 """Extract named files from an archive of unknown origin, all of them or none.
 
-    python scripts/extract_archive.py de-en.tgz --output orig 'de-en/train.tags.de-en.*' 'de-en/IWSLT14.TED.*.xml'
-
 Reads tar (plain, gz, bz2, xz) and zip. Only regular files that match one of the patterns are written. Refused with
 the member's name: a path that leaves the folder, and a link or device where a file was asked for. An archive that is
 damaged or cut off is deleted from its place with its record in ``checksums.json``, so that it is fetched again.
-Everything is written under OUTPUT.partial, which becomes OUTPUT at the end: a folder that is there is complete.
+Everything is written to a folder beside OUTPUT, which becomes OUTPUT at the end: a folder that is there is complete.
 """
 
 from __future__ import annotations
 
-import argparse
 import bz2
 import gzip
 import lzma
-import os
 import re
 import shutil
 import stat
-import sys
 import tarfile
 import zipfile
 import zlib
@@ -27,6 +22,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Iterator, List, NamedTuple, Optional, Sequence
 
 from tqdm import tqdm
+
+from fairseq_adv.corpora.fetching import read_record, write_record
+from fairseq_adv.whole_files import whole_folder
 
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
 OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
@@ -85,14 +83,32 @@ def check_path(name: str) -> None:
         raise ValueError(f"the member {name!r} leaves the folder: this archive is not to be trusted")
 
 
+def unpack(archive: Path, output: Path, patterns: Sequence[str]) -> List[str]:
+    """:func:`extract`, with ``ValueError`` that names *archive* also where it is damaged or cut off."""
+    try:
+        return extract(archive, output, patterns)
+    except DAMAGE as error:
+        forget(archive)
+        raise ValueError(
+            f"{archive} is damaged or cut off ({error}): the same command fetches it again; if it stays so, the copy "
+            "at its source is damaged"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{archive}: {error}") from error
+
+
 def extract(archive: Path, output: Path, patterns: Sequence[str]) -> List[str]:
     """Write the members of *archive* that match *patterns* below *output*, and return their names.
 
     Raises ``ValueError`` for what the module's first lines say, and for a pattern that nothing matches.
     """
-    partial = output.with_name(output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    with whole_folder(output) as partial:
+        written = _write_matching(archive, partial, patterns)
+        shutil.rmtree(output, ignore_errors=True)
+    return written
+
+
+def _write_matching(archive: Path, folder: Path, patterns: Sequence[str]) -> List[str]:
     unmatched, written, seen = list(patterns), [], []
     for member in tqdm(members(archive, patterns), unit=" members", desc=archive.name, disable=None):
         name = clean(member.name)
@@ -104,7 +120,7 @@ def extract(archive: Path, output: Path, patterns: Sequence[str]) -> List[str]:
             continue
         if not member.is_file or member.content is None:
             raise ValueError(f"the member {name!r} is a link or a device, where a file is needed")
-        target = partial / name
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as file:
             shutil.copyfileobj(member.content, file)
@@ -113,48 +129,12 @@ def extract(archive: Path, output: Path, patterns: Sequence[str]) -> List[str]:
     if unmatched:
         few = ", ".join(seen[:12]) + (f" and {len(seen) - 12} more" if len(seen) > 12 else "")
         raise ValueError(f"has no member {', '.join(unmatched)}; it has {few or 'no files at all'}")
-    shutil.rmtree(output, ignore_errors=True)
-    os.replace(partial, output)
     return written
 
 
 def forget(archive: Path) -> None:
     """Delete a damaged archive and its record, so that the next run fetches it again."""
-    from fairseq_adv.corpora.fetching import read_record, write_record
-
     record = read_record(archive.parent)
     if record.pop(archive.name, None) is not None:
         write_record(archive.parent, record)
         archive.unlink()
-
-
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Extract named files from an archive, safely, all or none.")
-    parser.add_argument("archive", type=Path)
-    parser.add_argument("patterns", nargs="+", metavar="PATTERN", help="paths to extract; * and ? as in a shell")
-    parser.add_argument("--output", type=Path, required=True, help="folder to make")
-    return parser.parse_args(argv)
-
-
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    args = parse_args(argv)
-    try:
-        extract(args.archive, args.output, args.patterns)
-    except DAMAGE as error:
-        forget(args.archive)
-        print(
-            f"extract_archive.py: {args.archive} is damaged or cut off ({error}): the same command fetches it again; "
-            "if it stays so, the copy at its source is damaged",
-            file=sys.stderr,
-        )
-        return 2
-    except (ValueError, OSError) as error:
-        print(f"extract_archive.py: {args.archive}: {error}", file=sys.stderr)
-        return 2
-    finally:
-        shutil.rmtree(args.output.with_name(args.output.name + ".partial"), ignore_errors=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,5 @@
 """Drop training pairs that are too short, too long or too unequal, and set a validation set aside.
 
-    python scripts/clean_pairs.py tokenized --plain plain --languages de en --output text --ratio 1.5 --valid-every 23
-
 Takes ``{train,valid,test}.LANG`` of tokenised text and the same lines before tokenisation. A pair stays in training if
 each side has --min-length to --max-length tokens and neither has more than --ratio times the other's (the criteria of
 Moses's corpus cleaning). With ``--valid-every N``, every N-th pair that stays goes to the validation set instead, as in
@@ -11,26 +9,40 @@ validation and test sets are never cleaned.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, Sequence, Tuple
 
 from fairseq_adv.corpora.lines import read_pairs
-from fairseq_adv.corpora.whole_folder import whole_folder
+from fairseq_adv.whole_files import whole_folder
 
 Pair = Tuple[str, str]
 
 
-class Limits(NamedTuple):
-    min_length: int = 1  # tokens
-    max_length: int = 175  # tokens
-    ratio: float = 9.0  # longer side / shorter side
+@dataclass(frozen=True)
+class Cleaning:
+    """What is cleaned, how, and where to."""
+
+    folder: Path = field(metadata={"positional": True, "help": "folder of tokenised {train,valid,test}.LANG"})
+    plain: Path = field(metadata={"help": "folder of the same lines before tokenisation"})
+    languages: Sequence[str] = field(metadata={"nargs": 2, "metavar": "LANG", "help": "endings of the two sides"})
+    output: Path = field(metadata={"help": "folder to make"})
+    min_length: int = field(default=1, metadata={"help": "shortest side, in tokens"})
+    max_length: int = field(default=175, metadata={"help": "longest side, in tokens"})
+    ratio: float = field(default=9.0, metadata={"help": "longer side / shorter side, at most"})
+    valid_every: int = field(default=0, metadata={"help": "every N-th pair is for validation; 0: take valid.*"})
+
+    def __post_init__(self) -> None:
+        for option in ("ratio", "min_length"):
+            if getattr(self, option) < 1:
+                raise ValueError(f"--{option.replace('_', '-')} must be at least 1, got {getattr(self, option)}")
+        if self.valid_every < 0 or self.valid_every == 1:
+            raise ValueError(f"--valid-every must be 0 (take valid.*) or at least 2, got {self.valid_every}")
 
 
-def keeps(tokens: Pair, limits: Limits) -> bool:
+def keeps(tokens: Pair, limits: Cleaning) -> bool:
     """Whether a tokenised pair may train."""
     one, other = (len(side.split()) for side in tokens)
     if not all(limits.min_length <= length <= limits.max_length for length in (one, other)):
@@ -52,34 +64,46 @@ def pair_writer(stem: Path, languages: Sequence[str], stack: ExitStack) -> Calla
     return write
 
 
-def both_forms(args: argparse.Namespace, name: str) -> Iterator[Tuple[Pair, Pair]]:
+def both_forms(cleaning: Cleaning, name: str) -> Iterator[Tuple[Pair, Pair]]:
     """(tokenised pair, plain pair) of the set *name*, line by line; ``ValueError`` if the folders differ in length."""
-    both = [[folder / f"{name}.{language}" for language in args.languages] for folder in (args.folder, args.plain)]
+    folders = cleaning.folder, cleaning.plain
+    both = [[folder / f"{name}.{language}" for language in cleaning.languages] for folder in folders]
     for tokens, plain in zip_longest(*(read_pairs(*paths) for paths in both)):
         if tokens is None or plain is None:
-            longer, shorter = (args.plain, args.folder) if tokens is None else (args.folder, args.plain)
+            longer, shorter = folders[::-1] if tokens is None else folders
             raise ValueError(f"{longer / name} is longer than {shorter / name}: are they the same lines?")
         yield tokens, plain
 
 
-def split_training(args: argparse.Namespace) -> Iterator[Tuple[str, Pair, Pair]]:
+def split_training(cleaning: Cleaning) -> Iterator[Tuple[str, Pair, Pair]]:
     """(set that it goes to, tokens, plain text) of each training pair; the set is ``dropped`` for some."""
-    limits, kept = Limits(args.min_length, args.max_length, args.ratio), 0
-    for tokens, plain in both_forms(args, "train"):
-        if not keeps(tokens, limits):
+    kept = 0
+    for tokens, plain in both_forms(cleaning, "train"):
+        if not keeps(tokens, cleaning):
             yield "dropped", tokens, plain
             continue
         kept += 1
-        is_valid = args.valid_every and kept % args.valid_every == 0
+        is_valid = cleaning.valid_every and kept % cleaning.valid_every == 0
         yield ("valid" if is_valid else "train"), tokens, plain
 
 
-def clean(args: argparse.Namespace, output: Path) -> str:
-    """Write everything below *output* and tell what was done. Raises ``ValueError`` if a set comes out empty."""
+def clean(cleaning: Cleaning) -> Dict[str, int]:
+    """Make the output folder and count the pairs of each set and those dropped; ``ValueError`` if a set is empty."""
+    with whole_folder(cleaning.output) as partial:
+        counts = _write_sets(cleaning, partial)
+        empty = [name for name in ("train", "valid", "test") if not counts[name]]
+        if empty:
+            raise ValueError(
+                f"no pair is left for {' and '.join(empty)}; {counts['dropped']} of training were dropped: see --ratio"
+            )
+    return counts
+
+
+def _write_sets(cleaning: Cleaning, output: Path) -> Dict[str, int]:
     counts = dict.fromkeys(("train", "valid", "test", "dropped"), 0)
     with ExitStack() as stack:
-        writers = {name: pair_writer(output / name, args.languages, stack) for name in ("train", "valid", "test")}
-        raw = {name: pair_writer(output / "raw" / name, args.languages, stack) for name in ("valid", "test")}
+        writers = {name: pair_writer(output / name, cleaning.languages, stack) for name in ("train", "valid", "test")}
+        raw = {name: pair_writer(output / "raw" / name, cleaning.languages, stack) for name in ("valid", "test")}
 
         def write(name: str, tokens: Pair, plain: Pair) -> None:
             counts[name] += 1
@@ -88,44 +112,9 @@ def clean(args: argparse.Namespace, output: Path) -> str:
             if name in raw:
                 raw[name](plain)
 
-        for name, tokens, plain in split_training(args):
+        for name, tokens, plain in split_training(cleaning):
             write(name, tokens, plain)
-        for name in ("test",) if args.valid_every else ("valid", "test"):
-            for tokens, plain in both_forms(args, name):
+        for name in ("test",) if cleaning.valid_every else ("valid", "test"):
+            for tokens, plain in both_forms(cleaning, name):
                 write(name, tokens, plain)
-    dropped = counts.pop("dropped")
-    empty = [name for name, count in counts.items() if not count]
-    if empty:
-        raise ValueError(f"no pair is left for {' and '.join(empty)}; {dropped} of training were dropped: see --ratio")
-    return ", ".join(f"{name} {count}" for name, count in counts.items()) + f" pairs; {dropped} dropped"
-
-
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Clean training pairs by length, and split a validation set off.")
-    parser.add_argument("folder", type=Path, help="folder of tokenised {train,valid,test}.LANG")
-    parser.add_argument("--plain", type=Path, required=True, help="folder of the same lines before tokenisation")
-    parser.add_argument("--languages", nargs=2, required=True, metavar="LANG")
-    parser.add_argument("--output", type=Path, required=True, help="folder to make")
-    parser.add_argument("--min-length", type=int, default=1, help="tokens (1)")
-    parser.add_argument("--max-length", type=int, default=175, help="tokens (175)")
-    parser.add_argument("--ratio", type=float, default=9.0, help="of the two lengths (9)")
-    parser.add_argument("--valid-every", type=int, default=0, help="every N-th pair is for validation; 0: take valid.*")
-    args = parser.parse_args(argv)
-    if args.ratio < 1 or args.valid_every < 0 or args.valid_every == 1 or args.min_length < 1:
-        parser.error("--ratio and --min-length must be >= 1, --valid-every 0 or > 1")
-    return args
-
-
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    args = parse_args(argv)
-    try:
-        with whole_folder(args.output) as partial:
-            print(clean(args, partial))
-    except (ValueError, OSError) as error:
-        print(f"clean_pairs.py: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return counts

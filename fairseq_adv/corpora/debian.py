@@ -15,7 +15,7 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 from fairseq_adv.corpora.debian_archive import fetch_indexes, read_index
 from fairseq_adv.corpora.debian_split import Subsets, distinct, split
 from fairseq_adv.corpora.debian_text import described_pairs, source_packages
-from fairseq_adv.corpora.whole_folder import whole_folder
+from fairseq_adv.whole_files import whole_folder
 
 ORIGINAL = "en"  # descriptions are written in English and translated into all other languages
 

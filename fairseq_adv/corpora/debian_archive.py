@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Mapping, Sequence
 
-from fairseq_adv.corpora.whole_folder import whole_folder
+from fairseq_adv.whole_files import whole_folder
 
 APT_HELPER = "/usr/lib/apt/apt-helper"
 Stanza = Dict[str, str]

@@ -1,9 +1,6 @@
 """Fetch the files of a corpus: resumed where it was interrupted, recorded by size and checksum, checked ever after.
 
-    python scripts/fetch_corpus.py --output download de-en.tgz=https://example.org/de-en.tgz
-    python scripts/fetch_corpus.py --output download --mirror /data/iwslt14 de-en.tgz=https://example.org/de-en.tgz
-
-Several addresses for one NAME are tried in turn. ``--mirror`` is a folder, or an address that ends before the name,
+Several addresses for one name are tried in turn. A mirror is a folder, or an address that ends before the name,
 with files of the same names; then nothing else is asked.
 
 A file that is there under its own name is complete. While it comes it is called NAME.partial, and an interrupted
@@ -14,13 +11,11 @@ a later run is an error: it is never replaced silently.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import http.client
 import json
 import os
 import shutil
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -28,6 +23,8 @@ from pathlib import Path
 from typing import BinaryIO, Dict, List, Optional, Sequence
 
 from tqdm import tqdm
+
+from fairseq_adv.whole_files import write_text
 
 RECORD = "checksums.json"
 CHUNK = 1 << 18  # bytes
@@ -50,9 +47,7 @@ def read_record(folder: Path) -> Dict[str, Dict[str, object]]:
 
 
 def write_record(folder: Path, record: Dict[str, Dict[str, object]]) -> None:
-    partial = folder / f"{RECORD}.partial"
-    partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(partial, folder / RECORD)
+    write_text(folder / RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
 def check(path: Path, expected: Dict[str, object]) -> None:
@@ -158,34 +153,12 @@ def fetch(name: str, urls: Sequence[str], folder: Path, mirror: Optional[str] = 
     )
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Fetch the files of a corpus, resumable and checked.")
-    parser.add_argument("files", nargs="+", metavar="NAME=URL", help="file to fetch; the same NAME again: another URL")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the files and checksums.json")
-    parser.add_argument("--mirror", help="folder or address with files of the same names")
-    args = parser.parse_args(argv)
-    for file in args.files:
-        name, separator, _ = file.partition("=")
+def named_addresses(files: Sequence[str]) -> Dict[str, List[str]]:
+    """NAME -> its addresses, out of words ``NAME=URL``. Raises ``ValueError`` unless NAME is a plain file name."""
+    found: Dict[str, List[str]] = {}
+    for file in files:
+        name, separator, url = file.partition("=")
         if not separator or not name or Path(name).name != name:
-            parser.error(f"expected NAME=URL with a plain file name, got {file!r}")
-    return args
-
-
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    args = parse_args(argv)
-    urls: Dict[str, List[str]] = {}
-    for file in args.files:
-        name, _, url = file.partition("=")
-        urls.setdefault(name, []).append(url)
-    try:
-        args.output.mkdir(parents=True, exist_ok=True)
-        for name, choices in urls.items():
-            print(fetch(name, choices, args.output, args.mirror))
-    except (ValueError, OSError) as error:
-        print(f"fetch_corpus.py: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            raise ValueError(f"expected NAME=URL with a plain file name, got {file!r}")
+        found.setdefault(name, []).append(url)
+    return found

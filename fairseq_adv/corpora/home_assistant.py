@@ -4,9 +4,7 @@ The ``homeassistant`` wheel carries ``homeassistant/components/<component>/trans
 nested dictionaries of short human translations in some sixty languages. Strings of the same component
 under the same key path are translations of each other.
 
-    python scripts/home_assistant_corpus.py homeassistant-2024.3.3-*.whl --pair en-de --pairs 2500 --output raw
-
-writes ``raw/{train,valid,test}.{en,de}`` and, last of all, ``raw/corpus.json`` with the counts and the
+What is written are ``{train,valid,test}.{en,de}`` and, last of all, ``corpus.json`` with the counts and the
 settings. The same wheel, options and seed give the same bytes. Every sentence, on either side, occurs
 once in the whole corpus when compared as in :func:`sentence_key`, so nothing of the valid or test set can
 be in the training set.
@@ -14,17 +12,16 @@ be in the training set.
 
 from __future__ import annotations
 
-import argparse
 import html
 import json
-import os
 import random
 import re
-import sys
 import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+
+from fairseq_adv.whole_files import write_text
 
 Pair = Tuple[str, str]
 
@@ -167,13 +164,6 @@ def build_corpus(
     return split(distinct_pairs(pairs), train, held_out, seed, test)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write under another name first: a file that is there is complete."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
 def write_corpus(corpus: Dict[str, List[Pair]], languages: Pair, output: Path, settings: Dict[str, object]) -> None:
     """``OUTPUT/<subset>.<language>``, then ``corpus.json``: what is named there is complete."""
     output.mkdir(parents=True, exist_ok=True)
@@ -182,40 +172,3 @@ def write_corpus(corpus: Dict[str, List[Pair]], languages: Pair, output: Path, s
             write_text(output / f"{subset}.{language}", "".join(pair[side] + "\n" for pair in pairs))
     counts = {subset: len(pairs) for subset, pairs in corpus.items()}
     write_text(output / "corpus.json", json.dumps({**settings, "counts": counts}, indent=2) + "\n")
-
-
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Parallel text from the translations inside a homeassistant wheel.")
-    parser.add_argument("wheel", type=Path, help="homeassistant-*.whl")
-    parser.add_argument("--pair", default="en-de", help="source-target, as the JSON files name them (default: en-de)")
-    parser.add_argument("--pairs", type=int, default=2500, help="sentence pairs for training (default: 2500)")
-    parser.add_argument("--held-out", type=int, default=300, help="pairs each for valid and test (default: 300)")
-    parser.add_argument("--test", type=int, default=0, help="pairs for test (default: 0, as many as --held-out)")
-    parser.add_argument("--seed", type=int, default=1, help="of the split (default: 1)")
-    parser.add_argument("--output", type=Path, required=True, help="folder for {train,valid,test}.LANG")
-    args = parser.parse_args(argv)
-    args.languages = tuple(args.pair.split("-", 1)) if "-" in args.pair else ()
-    if len(args.languages) != 2 or args.languages[0] == args.languages[1]:
-        parser.error(f"--pair must be two languages such as en-de, got {args.pair}")
-    if args.test < 0:
-        parser.error(f"--test must be at least 0 (0: as many as --held-out), got {args.test}")
-    if args.pairs < 1 or args.held_out < 1:
-        parser.error(f"--pairs and --held-out must be at least 1, got {args.pairs} and {args.held_out}")
-    return args
-
-
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    args = parse_args(argv)
-    try:
-        corpus = build_corpus(args.wheel, args.languages, args.pairs, args.held_out, args.seed, args.test)
-    except (ValueError, OSError) as error:
-        print(f"home_assistant_corpus.py: {error}", file=sys.stderr)
-        return 2
-    settings = {"wheel": args.wheel.name, "pair": args.pair, "seed": args.seed}
-    write_corpus(corpus, args.languages, args.output, settings)
-    print(", ".join(f"{subset} {len(pairs)}" for subset, pairs in corpus.items()), "pairs in", args.output)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,5 @@
 """Moses tokenisation of parallel text by sacremoses, or its reverse.
 
-    python scripts/tokenize_text.py plain --languages de en --output tokenized --lowercase
-    python scripts/tokenize_text.py tokenized --languages en vi --output plain --detokenize
-
 Every file NAME.LANG of the folder becomes one of the same name. Special characters are not escaped (``&apos;`` in
 Moses's own output): the tokens are the same, one for one, so BLEU on tokens is too, and subwords and BERT see the
 characters that they know.
@@ -10,24 +7,24 @@ characters that they know.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from functools import partial as bind
 from itertools import islice
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Callable, Iterable, Iterator, List, NamedTuple, Sequence
 
 from tqdm import tqdm
 
 from fairseq_adv.corpora.lines import read_lines
-from fairseq_adv.corpora.whole_folder import whole_folder
+from fairseq_adv.whole_files import whole_folder
 
 CHUNK = 4000  # lines that a process takes at a time
 
 
 class Treatment(NamedTuple):
+    """What is done to the lines of one language."""
+
     language: str
     lowercase: bool = False
     normalize: bool = False  # Moses's normalisation of punctuation first
@@ -88,6 +85,16 @@ def in_processes(
             yield from pool.map(treat, some)
 
 
+def treat_folder(folder: Path, output: Path, treatments: Sequence[Treatment], workers: int) -> None:
+    """Make the folder *output* of all files NAME.LANG in *folder*; *workers* processes. ``ValueError`` if none."""
+    if workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {workers}")
+    of = {treatment.language: treatment for treatment in treatments}
+    with whole_folder(output) as partial:
+        for path in files(folder, list(of)):
+            treat_file(path, partial / path.name, of[path.suffix[1:]], workers)
+
+
 def files(folder: Path, languages: Sequence[str]) -> List[Path]:
     """The files NAME.LANG of *folder*; ``FileNotFoundError`` if a side has none."""
     found = []
@@ -97,35 +104,3 @@ def files(folder: Path, languages: Sequence[str]) -> List[Path]:
             raise FileNotFoundError(f"{folder} holds no file NAME.{language}")
         found += side
     return found
-
-
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Moses tokenisation by sacremoses, or its reverse.")
-    parser.add_argument("folder", type=Path, help="folder with NAME.LANG")
-    parser.add_argument("--languages", nargs=2, required=True, metavar="LANG")
-    parser.add_argument("--output", type=Path, required=True, help="folder to make")
-    parser.add_argument("--lowercase", action="store_true")
-    parser.add_argument("--normalize", action="store_true", help="Moses's normalisation of punctuation first")
-    parser.add_argument("--detokenize", action="store_true", help="from tokens to text")
-    parser.add_argument("--workers", type=int, default=1, help="processes (1)")
-    args = parser.parse_args(argv)
-    if args.workers < 1:
-        parser.error(f"--workers must be >= 1, got {args.workers}")
-    return args
-
-
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    args = parse_args(argv)
-    try:
-        with whole_folder(args.output) as partial:
-            for path in files(args.folder, args.languages):
-                treatment = Treatment(path.suffix[1:], args.lowercase, args.normalize, args.detokenize)
-                treat_file(path, partial / path.name, treatment, args.workers)
-    except (ValueError, OSError) as error:
-        print(f"tokenize_text.py: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

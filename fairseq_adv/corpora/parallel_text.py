@@ -1,9 +1,5 @@
 """Parallel plain text, one sentence a line, out of the formats in which translation corpora are published.
 
-    python scripts/corpus_text.py orig --languages de en --output plain \\
-        --set 'train=de-en/train.tags.de-en.{lang}' \\
-        --set 'test=de-en/IWSLT14.TED.dev2010.de-en.{lang}.xml' --set 'test=de-en/IWSLT14.TED.tst2010.de-en.{lang}.xml'
-
 Each ``--set NAME=PATH`` names one file a language; several of one NAME are put one after the other. PATH may hold * and
 ?, for which there must be one file. The name tells the format:
 
@@ -18,15 +14,13 @@ one blank. Both languages must have the same number of lines, file by file.
 
 from __future__ import annotations
 
-import argparse
 import html
 import re
-import sys
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Optional, Sequence
+from typing import Dict, Iterable, Iterator, List, Sequence
 
 from fairseq_adv.corpora.lines import read_lines, require_same_length
-from fairseq_adv.corpora.whole_folder import whole_folder
+from fairseq_adv.whole_files import whole_folder
 
 METADATA = re.compile(
     r"\s*</?(?:url|talkid|keywords|speaker|reviewer|translator|translators|reviewers|doc|date|dtime|videourl|videopath"
@@ -101,36 +95,11 @@ def write_set(folder: Path, patterns: Sequence[str], languages: Sequence[str], s
     return total
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Parallel plain text out of WIT3, XML, SGML and plain files.")
-    parser.add_argument("folder", type=Path, help="folder that the paths of the sets start from")
-    parser.add_argument("--languages", nargs=2, required=True, metavar="LANG")
-    parser.add_argument("--set", action="append", required=True, metavar="NAME=PATH", help="see above; repeatable")
-    parser.add_argument("--output", type=Path, required=True, help="folder to make, with NAME.LANG")
-    parser.add_argument("--plain-apostrophes", action="store_true", help="’ becomes ' in XML and SGML sets")
-    args = parser.parse_args(argv)
-    for choice in args.set:
-        if not re.fullmatch(r"\w+=.*\{lang\}.*", choice):
-            parser.error(f"--set must look like NAME=PATH with {{lang}} in PATH, got {choice!r}")
-    return args
-
-
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    args = parse_args(argv)
-    sets: Dict[str, List[str]] = {}
-    for choice in args.set:
-        name, _, pattern = choice.partition("=")
-        sets.setdefault(name, []).append(pattern)
-    try:
-        with whole_folder(args.output) as partial:
-            for name, patterns in sets.items():
-                count = write_set(args.folder, patterns, args.languages, partial / name, args.plain_apostrophes)
-                print(f"{name}: {count} pairs")
-    except (ValueError, OSError) as error:
-        print(f"corpus_text.py: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def write_sets(
+    folder: Path, sets: Dict[str, List[str]], languages: Sequence[str], output: Path, apostrophes: bool
+) -> Dict[str, int]:
+    """Make the folder *output* of all *sets* (name -> patterns) and return the number of sentences of each."""
+    with whole_folder(output) as partial:
+        return {
+            name: write_set(folder, patterns, languages, partial / name, apostrophes) for name, patterns in sets.items()
+        }

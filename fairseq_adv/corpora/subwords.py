@@ -1,7 +1,5 @@
 """Learn byte-pair encoding on both sides of the training set together and apply it to all sets.
 
-    python scripts/subwords.py text --languages de en --output bpe --kind sentencepiece --vocabulary 10000
-
 ``sentencepiece`` learns that many pieces in all, ``subword-nmt`` (Sennrich et al. 2016) that many merges, which gives a
 few more symbols. Neither changes a character: joined again (``--remove-bpe sentencepiece`` or ``subword_nmt`` in
 fairseq) the pieces are the tokens that went in. Writes ``{train,valid,test}.LANG`` and the model.
@@ -9,16 +7,14 @@ fairseq) the pieces are the tokens that went in. Writes ``{train,valid,test}.LAN
 
 from __future__ import annotations
 
-import argparse
-import sys
 from itertools import chain
 from pathlib import Path
-from typing import Callable, Optional, Sequence
+from typing import Callable, Sequence
 
 from tqdm import tqdm
 
 from fairseq_adv.corpora.lines import read_lines
-from fairseq_adv.corpora.whole_folder import whole_folder
+from fairseq_adv.whole_files import whole_folder
 
 KINDS = ("sentencepiece", "subword-nmt")
 MOST_SENTENCES = 10_000_000  # that sentencepiece learns from; more are sampled
@@ -69,30 +65,16 @@ def encode_file(source: Path, target: Path, encode: Encoder) -> None:
             out.write(encode(line) + "\n")
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Byte-pair encoding of parallel text, learnt on both sides together.")
-    parser.add_argument("folder", type=Path, help="folder of {train,valid,test}.LANG")
-    parser.add_argument("--languages", nargs=2, required=True, metavar="LANG")
-    parser.add_argument("--output", type=Path, required=True, help="folder to make")
-    parser.add_argument("--kind", choices=KINDS, default=KINDS[0], help="(sentencepiece)")
-    parser.add_argument("--vocabulary", type=int, default=10000, help="pieces or merges (10000)")
-    return parser.parse_args(argv)
+def encode_folder(folder: Path, output: Path, languages: Sequence[str], kind: str, vocabulary: int) -> None:
+    """Learn pieces of *kind* on ``train.LANG`` of *folder* and write all sets in pieces to the folder *output*.
 
-
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    args = parse_args(argv)
-    try:
-        with whole_folder(args.output) as partial:
-            training = [args.folder / f"train.{language}" for language in args.languages]
-            encode = LEARN[args.kind](training, partial, args.vocabulary)
-            for subset in ("train", "valid", "test"):
-                for language in args.languages:
-                    encode_file(args.folder / f"{subset}.{language}", partial / f"{subset}.{language}", encode)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"subwords.py: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    Raises ``ValueError`` where the text is too small for so many pieces, or a library is missing.
+    """
+    with whole_folder(output) as partial:
+        try:
+            encode = LEARN[kind]([folder / f"train.{language}" for language in languages], partial, vocabulary)
+        except RuntimeError as error:  # of sentencepiece
+            raise ValueError(str(error)) from error
+        for subset in ("train", "valid", "test"):
+            for language in languages:
+                encode_file(folder / f"{subset}.{language}", partial / f"{subset}.{language}", encode)

@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "fairseq_adv"
 # part of the package -> the other parts that it may import, at the top of a module or inside a function
 MAY_IMPORT: Dict[str, Set[str]] = {
     "cli": {
+        "whole_files",
         "compat",
         "criterions",
         "tasks",
@@ -43,10 +44,10 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "optim": set(),
     "models": set(),
     "encoders": {"neighbors"},
-    "experiments": {"corpora", "neighbors", "scoring", "report", "papers"},
-    "scoring": {"compat", "corpora"},  # compat: the list of plain types that torch's safe loader needs
-    "corpora": set(),
-    "report": set(),
+    "experiments": {"whole_files", "corpora", "neighbors", "scoring", "report", "papers"},
+    "scoring": {"whole_files", "compat", "corpora"},  # compat: the list of plain types that torch's safe loader needs
+    "corpora": {"whole_files"},
+    "report": {"whole_files"},
     "cache": set(),
     "neighbors": set(),
     "perturb": set(),
@@ -54,6 +55,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "compat": set(),
     "__init__": {"compat", "criterions", "models", "optim", "tasks"},  # registers all
     "version": set(),
+    "whole_files": set(),
 }
 USE_FAIRSEQ = {
     "cli",
@@ -89,6 +91,7 @@ AT_THE_TOP: Dict[str, Set[str]] = {
     "compat": {"torch", "numpy"},
     "__init__": set(),
     "version": set(),
+    "whole_files": set(),
 }
 # part -> what it may import inside functions beside the above
 IN_FUNCTIONS: Dict[str, Set[str]] = {

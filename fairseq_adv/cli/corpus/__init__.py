@@ -1,3 +1,3 @@
-"""``fairseq-adv corpus``: parallel text that comes with other software, as ``{train,valid,test}.LANG``."""
+"""``fairseq-adv corpus STEP``: from the address of a corpus to subwords, step by step."""
 
-HELP = "make a parallel corpus out of translated text that comes with other software"
+HELP = "make parallel text: fetch, unpack, read, tokenise, clean and split into subwords, or take a package's"

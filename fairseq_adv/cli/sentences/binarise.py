@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from fairseq_adv.corpora.sentences.labelled import read_facts, read_subset
-from fairseq_adv.corpora.whole_folder import whole_folder
+from fairseq_adv.whole_files import whole_folder
 
 HELP = "binarise a set of sentences in the tokens of a converted encoder"
 EXAMPLE = "fairseq-adv sentences binarise work/movie/raw --encoder work/minilm --output work/movie/bin"

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Collection, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
-from fairseq_adv.corpora.whole_folder import whole_folder
+from fairseq_adv.whole_files import whole_folder
 
 FACTS = "set.json"
 SAMPLE_SEED = 1  # one sample for all trainings

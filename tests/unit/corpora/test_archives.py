@@ -12,6 +12,7 @@ from typing import Optional
 
 import pytest
 
+from fairseq_adv.cli.main import main
 from fairseq_adv.corpora import archives
 
 WANTED = {"de-en/train.de": b"eins\n" * 3000, "de-en/train.en": b"one\n" * 3000}
@@ -107,7 +108,7 @@ def test_a_cut_archive_leaves_nothing_and_is_fetched_again(
     assert archive.stat().st_size > 200
     archive.write_bytes(archive.read_bytes()[:-missing])
     (tmp_path / "checksums.json").write_text(json.dumps({"a.tgz": {}, "b.tgz": {}}))
-    assert archives.main([str(archive), "de-en/*", "--output", str(tmp_path / "out")]) == 2
+    assert main(["corpus", "unpack", str(archive), "de-en/*", "--output", str(tmp_path / "out")]) == 2
     assert "a.tgz is damaged or cut off" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["checksums.json"]
     assert list(json.loads((tmp_path / "checksums.json").read_text())) == ["b.tgz"]
@@ -115,5 +116,5 @@ def test_a_cut_archive_leaves_nothing_and_is_fetched_again(
 
 def test_an_archive_of_the_user_is_never_deleted(tmp_path: Path) -> None:
     (tmp_path / "a.tgz").write_bytes(b"no archive at all")
-    assert archives.main([str(tmp_path / "a.tgz"), "*", "--output", str(tmp_path / "out")]) == 2
+    assert main(["corpus", "unpack", str(tmp_path / "a.tgz"), "*", "--output", str(tmp_path / "out")]) == 2
     assert (tmp_path / "a.tgz").exists() and not (tmp_path / "out").exists()

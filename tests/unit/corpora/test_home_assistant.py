@@ -11,6 +11,7 @@ from typing import Dict, List, Tuple
 
 import pytest
 
+from fairseq_adv.cli.main import main
 from fairseq_adv.corpora import home_assistant as corpus
 
 ENGLISH = {
@@ -155,7 +156,9 @@ def test_the_split_depends_on_the_seed_alone() -> None:
 
 def test_command_writes_aligned_files_and_the_facts_last(wheel: Path, tmp_path: Path) -> None:
     output = tmp_path / "raw"
-    assert corpus.main([str(wheel), "--pairs", "5", "--held-out", "2", "--output", str(output)]) == 0
+    assert (
+        main(["corpus", "home-assistant", str(wheel), "--pairs", "5", "--held-out", "2", "--output", str(output)]) == 0
+    )
     told = json.loads((output / "corpus.json").read_text())
     assert told["counts"] == {"test": 2, "valid": 2, "train": 5}
     known = set(pairs_of(wheel))
@@ -176,12 +179,12 @@ def test_command_writes_aligned_files_and_the_facts_last(wheel: Path, tmp_path: 
 def test_bad_requests_say_what_is_there(
     wheel: Path, tmp_path: Path, arguments: List[str], message: str, capsys: pytest.CaptureFixture
 ) -> None:
-    assert corpus.main([str(wheel), "--output", str(tmp_path / "raw"), *arguments]) == 2
+    assert main(["corpus", "home-assistant", str(wheel), "--output", str(tmp_path / "raw"), *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "raw").exists()
 
 
 def test_a_truncated_wheel_is_named(wheel: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     wheel.write_bytes(wheel.read_bytes()[:-60])
-    assert corpus.main([str(wheel), "--output", str(tmp_path / "raw")]) == 2
+    assert main(["corpus", "home-assistant", str(wheel), "--output", str(tmp_path / "raw")]) == 2
     assert "is not a complete wheel" in capsys.readouterr().err

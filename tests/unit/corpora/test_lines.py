@@ -9,7 +9,8 @@ from typing import List
 
 import pytest
 
-from fairseq_adv.corpora import cleaning, moses, parallel_text, subwords
+from fairseq_adv.cli.main import main
+from fairseq_adv.corpora import cleaning
 from fairseq_adv.corpora.lines import joined, read_lines, read_pairs, require_same_length
 
 # A lone carriage return inside the second line, a Windows ending, a line separator of Unicode, an empty line.
@@ -62,11 +63,11 @@ def test_every_step_of_a_recipe_keeps_lines_together(tmp_path: Path) -> None:
         write(plain / f"{name}.en", "the one cat\nthe two\rblue cats\nthe three red cats\n")
         write(plain / f"{name}.de", "die eine Katze\ndie zwei blauen Katzen\ndie drei roten Katzen\n")
     common = ["--languages", *languages, "--output"]
-    assert moses.main([str(plain), *common, str(tmp_path / "tokens"), "--workers", "1"]) == 0
+    assert main(["corpus", "tokenize", str(plain), *common, str(tmp_path / "tokens"), "--workers", "1"]) == 0
     limits = ["--plain", str(plain), "--min-length", "1", "--ratio", "3"]
-    assert cleaning.main([str(tmp_path / "tokens"), *common, str(tmp_path / "text"), *limits]) == 0
+    assert main(["corpus", "clean", str(tmp_path / "tokens"), *common, str(tmp_path / "text"), *limits]) == 0
     assert pairs_of(tmp_path / "text/raw", "test", languages)[0][1] == "the two blue cats"
-    assert subwords.main([str(plain), *common, str(tmp_path / "bpe"), "--vocabulary", "40"]) == 0
+    assert main(["corpus", "subwords", str(plain), *common, str(tmp_path / "bpe"), "--vocabulary", "40"]) == 0
     for folder in ("tokens", "text", "bpe"):
         for name in ("train", "valid", "test"):
             sides = [(tmp_path / folder / f"{name}.{language}").open(encoding="utf-8") for language in languages]
@@ -77,7 +78,7 @@ def test_a_plain_corpus_with_carriage_returns_is_parallel(tmp_path: Path) -> Non
     write(tmp_path / "orig/a.en", "one\rmore\ntwo\n")
     write(tmp_path / "orig/a.de", "eins\nzwei\n")
     arguments = [str(tmp_path / "orig"), "--languages", "en", "de", "--output", str(tmp_path / "out")]
-    assert parallel_text.main([*arguments, "--set", "train=a.{lang}"]) == 0
+    assert main(["corpus", "text", *arguments, "--set", "train=a.{lang}"]) == 0
     assert pairs_of(tmp_path / "out", "train", ["en", "de"]) == [["one more", "two"], ["eins", "zwei"]]
 
 
@@ -85,7 +86,7 @@ def test_a_longer_side_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
     write(tmp_path / "orig/a.en", "one\ntwo\nthree\n")
     write(tmp_path / "orig/a.de", "eins\nzwei\n")
     arguments = [str(tmp_path / "orig"), "--languages", "en", "de", "--output", str(tmp_path / "out")]
-    assert parallel_text.main([*arguments, "--set", "train=a.{lang}"]) == 2
+    assert main(["corpus", "text", *arguments, "--set", "train=a.{lang}"]) == 2
     assert "a.en is longer, with 3 lines" in capsys.readouterr().err
     args = SimpleNamespace(folder=tmp_path / "orig", plain=tmp_path / "orig", languages=["en", "de"])
     with pytest.raises(ValueError, match=r"a\.en is longer"):

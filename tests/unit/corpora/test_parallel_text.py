@@ -7,7 +7,7 @@ from typing import List
 
 import pytest
 
-from fairseq_adv.corpora import parallel_text
+from fairseq_adv.cli.main import main
 
 TAGS = """<url>http://www.ted.com/talks/x</url>
 <keywords>a, b</keywords>
@@ -35,7 +35,7 @@ lines &amp; one sentence </seg>
 
 def run(folder: Path, *sets: str, more: tuple = ()) -> int:
     words = [str(folder), "--languages", "de", "en", "--output", str(folder / "plain"), *more]
-    return parallel_text.main([*words, *(word for item in sets for word in ("--set", item))])
+    return main(["corpus", "text", *words, *(word for item in sets for word in ("--set", item))])
 
 
 def lines(path: Path) -> List[str]:
@@ -95,7 +95,7 @@ def test_an_empty_file_and_an_ambiguous_name(tmp_path: Path, capsys: pytest.Capt
     assert "is not one file but 2: a1.de, a2.de" in capsys.readouterr().err
 
 
-def test_a_set_needs_a_name_and_a_place_for_the_language(tmp_path: Path) -> None:
+def test_a_set_needs_a_name_and_a_place_for_the_language(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for wrong in ("train", "train=a.de", "=a.{lang}"):
-        with pytest.raises(SystemExit):
-            run(tmp_path, wrong)
+        assert run(tmp_path, wrong) == 2
+        assert "--set must look like NAME=PATH" in capsys.readouterr().err

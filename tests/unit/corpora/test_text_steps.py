@@ -9,7 +9,8 @@ from typing import Dict, List
 
 import pytest
 
-from fairseq_adv.corpora import cleaning, moses, subwords
+from fairseq_adv.cli.main import main
+from fairseq_adv.corpora import moses
 from tests.integration.corpus_archives import sentence_pairs
 
 LANGUAGES = ["--languages", "en", "de"]
@@ -33,7 +34,7 @@ def read(folder: Path) -> Dict[str, List[str]]:
 
 def tokenized(folder: Path, name: str, *more: str) -> Dict[str, List[str]]:
     output = folder.parent / name
-    assert moses.main([str(folder), *LANGUAGES, "--output", str(output), *more]) == 0
+    assert main(["corpus", "tokenize", str(folder), *LANGUAGES, "--output", str(output), *more]) == 0
     return read(output)
 
 
@@ -61,14 +62,14 @@ def test_any_number_of_processes_gives_the_same_lines(tmp_path: Path, monkeypatc
 def test_a_side_without_files(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     plain = write(tmp_path / "plain", train=[("a", "b")])
     (plain / "train.de").unlink()
-    assert moses.main([str(plain), *LANGUAGES, "--output", str(tmp_path / "out")]) == 2
+    assert main(["corpus", "tokenize", str(plain), *LANGUAGES, "--output", str(tmp_path / "out")]) == 2
     assert "holds no file NAME.de" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def cleaned(tmp_path: Path, *more: str, **sets: List[tuple]) -> Dict[str, List[str]]:
     upper = {name: [(one.upper(), other.upper()) for one, other in pairs] for name, pairs in sets.items()}
     words = [str(write(tmp_path / "tok", **sets)), "--plain", str(write(tmp_path / "plain", **upper)), *LANGUAGES]
-    assert cleaning.main([*words, "--output", str(tmp_path / "text"), *more]) == 0
+    assert main(["corpus", "clean", *words, "--output", str(tmp_path / "text"), *more]) == 0
     return read(tmp_path / "text")
 
 
@@ -94,10 +95,10 @@ def test_sides_and_forms_of_different_length_are_refused(tmp_path: Path, capsys:
     two, one = [("a", "b")] * 2, [("a", "b")]
     words = [*LANGUAGES, "--output", str(tmp_path / "text")]
     tokens, plain = write(tmp_path / "tok", train=two, valid=one, test=one), write(tmp_path / "plain", train=one)
-    assert cleaning.main([str(tokens), "--plain", str(plain), *words]) == 2
+    assert main(["corpus", "clean", str(tokens), "--plain", str(plain), *words]) == 2
     assert "train is longer than" in capsys.readouterr().err
     (tokens / "train.de").write_text("b\n")
-    assert cleaning.main([str(tokens), "--plain", str(tokens), *words]) == 2
+    assert main(["corpus", "clean", str(tokens), "--plain", str(tokens), *words]) == 2
     assert "train.en is longer, with 2 lines" in capsys.readouterr().err
     assert not (tmp_path / "text").exists()
 
@@ -112,7 +113,7 @@ def test_pieces_join_to_the_tokens_that_went_in(tmp_path: Path, kind: str) -> No
     pairs = [*sentence_pairs()[:200], *unusual]
     text = write(tmp_path / "text", train=pairs, valid=pairs[:5], test=pairs[-5:])
     words = [str(text), *LANGUAGES, "--kind", kind, "--vocabulary", "150", "--output", str(tmp_path / "bpe")]
-    assert subwords.main(words) == 0
+    assert main(["corpus", "subwords", *words]) == 0
     pieces = read(tmp_path / "bpe")
     assert max(len(line.split()) for line in pieces["train.en"]) > 8
     remove = kind.replace("-", "_")
@@ -128,5 +129,5 @@ def test_subword_nmt_that_is_missing_is_named(
     monkeypatch.setitem(sys.modules, "subword_nmt.apply_bpe", None)
     text = write(tmp_path / "text", train=[("a", "b")])
     words = [str(text), *LANGUAGES, "--kind", "subword-nmt", "--output", str(tmp_path / "bpe")]
-    assert subwords.main(words) == 2
+    assert main(["corpus", "subwords", *words]) == 2
     assert "pip install subword-nmt" in capsys.readouterr().err and not (tmp_path / "bpe").exists()
