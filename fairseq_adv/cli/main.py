@@ -37,6 +37,10 @@ COMMANDS = (
     "corpus subwords",
     "corpus home-assistant",
     "corpus debian",
+    "average",
+    "evaluate",
+    "score",
+    "compare",
     "study large-batch",
     "study sentences",
     "report",
@@ -79,12 +83,12 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(subparser)
-        subparser.set_defaults(run=module.run, full_name=name)
+        subparser.set_defaults(carry_out=module.run, full_name=name)
     return parser
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Arguments of the sub-command in *argv*, its name (``args.full_name``) and what does it (``args.run``)."""
+    """Arguments of the sub-command in *argv*, its name (``args.full_name``) and what does it (``args.carry_out``)."""
     asked = asked_for(argv)
     words, rest = list(argv), None
     if len(asked) == 1 and hasattr(module_of(asked[0]), "REST"):
@@ -104,7 +108,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one sub-command and return its exit status: 0 fine, 1 found something wrong, 2 bad input."""
     args = parse(sys.argv[1:] if argv is None else argv)
     try:
-        return args.run(args)
+        return args.carry_out(args)
     except (ValueError, OSError, ImportError) as error:
         print(f"fairseq-adv {args.full_name}: {error}", file=sys.stderr)
         return 2

@@ -1,9 +1,5 @@
 """Average the parameters of fairseq checkpoints into one, as papers do before they score.
 
-    python scripts/average_checkpoints.py --inputs run/checkpoints/checkpoint*.pt --output run/checkpoints/average.pt
-    python scripts/average_checkpoints.py --last-epochs 5 --inputs run/checkpoints --output run/checkpoints/average.pt
-    python scripts/average_checkpoints.py --last-updates 5 --inputs run/checkpoints --output run/checkpoints/average.pt
-
 Sums are taken in fp64 and stored in the type of the first checkpoint; integer entries (such as counters) are
 taken from the last. Everything but the parameters comes from the last input too, so the result can be given to
 ``fairseq-generate``; the optimizer state is left out, so it cannot be trained further as if nothing had happened.
@@ -13,14 +9,14 @@ Checkpoints are read with torch's safe loader: no code in them is run.
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Sequence
 
 import torch
 from tqdm import tqdm
+
+from fairseq_adv.whole_files import whole_file
 
 EPOCH_FILE = re.compile(r"checkpoint(\d+)\.pt")
 UPDATE_FILE = re.compile(r"checkpoint_\d+_(\d+)\.pt")
@@ -88,39 +84,9 @@ def last_checkpoints(folder: Path, pattern: re.Pattern, count: int) -> List[Path
     return [path for _, path in numbered[-count:]]
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Average the parameters of fairseq checkpoints.")
-    parser.add_argument("--inputs", type=Path, nargs="+", required=True, help="checkpoint files, or one folder of them")
-    parser.add_argument("--output", type=Path, required=True, help="file to write")
-    count = parser.add_mutually_exclusive_group()
-    count.add_argument("--last-epochs", type=int, metavar="N", help="the last N checkpointEPOCH.pt of the folder")
-    count.add_argument("--last-updates", type=int, metavar="N", help="the last N checkpoint_EPOCH_UPDATE.pt")
-    args = parser.parse_args(argv)
-    wanted = args.last_epochs if args.last_epochs is not None else args.last_updates
-    if wanted is not None and (wanted < 1 or len(args.inputs) != 1 or not args.inputs[0].is_dir()):
-        parser.error("--last-epochs and --last-updates need a positive number and --inputs FOLDER")
-    return args
-
-
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    args = parse_args(argv)
-    try:
-        paths = args.inputs
-        if args.last_epochs is not None:
-            paths = last_checkpoints(args.inputs[0], EPOCH_FILE, args.last_epochs)
-        elif args.last_updates is not None:
-            paths = last_checkpoints(args.inputs[0], UPDATE_FILE, args.last_updates)
-        allow_fairseq_types()
-        state = average_parameters(paths)
-    except (ValueError, OSError) as error:
-        print(f"average_checkpoints.py: {error}", file=sys.stderr)
-        return 2
-    partial = args.output.with_name(args.output.name + ".partial")
-    torch.save(state, partial)
-    os.replace(partial, args.output)
-    print(f"{args.output}: mean of {', '.join(path.name for path in paths)}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def write_average(paths: Sequence[Path], output: Path) -> None:
+    """Write the mean of the checkpoints *paths* to *output*, whole or not at all."""
+    allow_fairseq_types()
+    state = average_parameters(paths)
+    with whole_file(output) as partial:
+        torch.save(state, partial)

@@ -1,10 +1,8 @@
 """Are two systems different? Paired bootstrap over sentences, mean and deviation over seeds.
 
-    python scripts/compare_systems.py work/runs/plain-seed* work/runs/arch-seed* [--baseline plain]
-
-Each argument is a run folder in which ``score_bleu.py --output`` left ``score.json``, ``test.hyp`` and ``test.ref``.
-Runs are grouped into systems by the method in ``run.json`` (without it, by the folder's name without ``-seedN``),
-or explicitly: ``NAME=FOLDER``.
+Each argument is a run folder in which ``fairseq-adv score --output`` left ``score.json``, ``test.hyp`` and
+``test.ref``. Runs are grouped into systems by the method in ``run.json`` (without it, by the folder's name without
+``-seedN``), or explicitly: ``NAME=FOLDER``.
 
 For each system: mean ± standard deviation (n − 1) of BLEU and chrF over its runs. For each seed that a system
 shares with the baseline: sacreBLEU's paired bootstrap (Koehn 2004), 1000 resamples of the test sentences; p is
@@ -14,13 +12,11 @@ hold on other sentences; the deviation over seeds tells whether it would hold fo
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import statistics
-import sys
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Sequence
 
 from fairseq_adv.corpora.lines import all_lines
 from fairseq_adv.scoring.intervals import difference_interval
@@ -47,7 +43,7 @@ def read_system(argument: str) -> System:
     name, _, folder_name = argument.rpartition("=")
     folder = Path(folder_name)
     if not (folder / "score.json").is_file():
-        raise FileNotFoundError(f"{folder} has no score.json: score it first, score_bleu.py … --output {folder}")
+        raise FileNotFoundError(f"{folder} has no score.json: score it first, fairseq-adv score … --output {folder}")
     told = json.loads((folder / "run.json").read_text()) if (folder / "run.json").is_file() else {}
     match = re.fullmatch(r"(.*?)[-_.]?seed[-_]?(\d+)", folder.name)
     method = name or told.get("method") or (match[1] if match else folder.name)
@@ -179,28 +175,3 @@ def in_words(row: Dict[str, Any], baseline: str) -> str:
         return f"{method} cannot be told from {baseline} in BLEU by these test sentences."
     caution = " It is about these trainings; another seed may differ." if len(found) == 1 else ""
     return f"{method} {verdict}.{caution}"
-
-
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    parser = argparse.ArgumentParser(description="Paired bootstrap over systems, mean and deviation over seeds.")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="scored run folder, or NAME=FOLDER")
-    parser.add_argument("--baseline", help="method to compare with (default: that of the first run)")
-    parser.add_argument("--samples", type=int, default=1000, help="bootstrap resamples (default: 1000)")
-    parser.add_argument("--json", action="store_true", help="print a JSON object instead of a table")
-    args = parser.parse_args(argv)
-    try:
-        if args.samples < 1:
-            raise ValueError(f"--samples must be at least 1, got {args.samples}")
-        systems = [read_system(argument) for argument in args.runs]
-        check_comparable(systems)
-        baseline = args.baseline or systems[0].method
-        rows = summary(systems, baseline, args.samples)
-    except (ValueError, OSError) as error:
-        print(f"compare_systems.py: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps({"baseline": baseline, "systems": rows}) if args.json else format_rows(rows, baseline))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

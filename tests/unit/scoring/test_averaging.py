@@ -9,6 +9,7 @@ from typing import Dict, List
 import pytest
 import torch
 
+from fairseq_adv.cli.main import main
 from fairseq_adv.scoring import averaging
 
 
@@ -36,7 +37,7 @@ def test_mean_equals_brute_force(tmp_path: Path, dtype: torch.dtype) -> None:
     paths = [tmp_path / f"checkpoint{number}.pt" for number in (1, 2, 3)]
     models = [write_checkpoint(path, seed, dtype) for seed, path in enumerate(paths, start=1)]
     output = tmp_path / "average.pt"
-    assert averaging.main(["--inputs", *map(str, paths), "--output", str(output)]) == 0
+    assert main(["average", "--inputs", *map(str, paths), "--output", str(output)]) == 0
     state = averaging.load_checkpoint(output)
     for name in ("encoder.weight", "decoder.bias"):
         flat = [[float(value) for value in model[name].flatten()] for model in models]
@@ -73,7 +74,7 @@ def test_refuses_what_is_no_checkpoint_of_this_model(tmp_path: Path, capsys: pyt
     torch.save({"model": {}, "args": Refused()}, code)
     cases: List[tuple] = [(other, "other parameters"), (text, "cannot be read"), (code, "cannot be read")]
     for path, message in cases:
-        assert averaging.main(["--inputs", str(good), str(path), "--output", str(tmp_path / "average.pt")]) == 2
+        assert main(["average", "--inputs", str(good), str(path), "--output", str(tmp_path / "average.pt")]) == 2
         error = capsys.readouterr().err
         assert message in error and path.name in error
     assert not (tmp_path / "average.pt").exists()

@@ -12,6 +12,7 @@ from typing import Dict, List, Optional
 
 import pytest
 
+from fairseq_adv.cli.main import main
 from fairseq_adv.scoring import bleu as scoring
 
 SENTENCES = [
@@ -61,7 +62,7 @@ def generated(tmp_path: Path) -> Path:
 def score(generated: Path, *more: str) -> Dict:
     folder = generated.parent / "scored"
     arguments = [str(generated), "--ref", str(generated.parent / "test.de"), "--output", str(folder), *more]
-    assert scoring.main(arguments) == 0
+    assert main(["score", *arguments]) == 0
     return json.loads((folder / "score.json").read_text())
 
 
@@ -104,7 +105,7 @@ def test_tokenised_bleu_is_that_of_fairseq_score(generated: Path) -> None:
 def test_tokens_as_generated_need_no_tokeniser(generated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sacremoses", None)
     assert score(generated, "--tokens", "generated")["tokens"] == "as generated"
-    assert scoring.main([str(generated)]) == 2
+    assert main(["score", str(generated)]) == 2
 
 
 def test_tokens_in_lower_case_are_put_together_and_case_is_ignored(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_tokens_in_lower_case_are_put_together_and_case_is_ignored(tmp_path: Pat
 def test_a_dropped_sentence_is_an_error(generated: Path, missing: int, capsys: pytest.CaptureFixture) -> None:
     kept = [line for line in generated.read_text().splitlines() if not line[1:].startswith(f"-{missing}\t")]
     generated.write_text("\n".join(kept) + "\n")
-    assert scoring.main([str(generated), "--ref", str(generated.parent / "test.de")]) == 2
+    assert main(["score", str(generated), "--ref", str(generated.parent / "test.de")]) == 2
     error = capsys.readouterr().err
     assert f"first missing ids are [{missing}]" in error and "--required-batch-size-multiple 1" in error
 
@@ -153,6 +154,6 @@ def test_length_penalty_is_chosen_on_the_validation_set(tmp_path: Path) -> None:
 
 def test_other_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "train.log").write_text("nothing of the kind\n")
-    assert scoring.main([str(tmp_path / "train.log")]) == 2
+    assert main(["score", str(tmp_path / "train.log")]) == 2
     assert "holds no hypotheses" in capsys.readouterr().err
-    assert scoring.main([str(tmp_path / "absent.out")]) == 2
+    assert main(["score", str(tmp_path / "absent.out")]) == 2

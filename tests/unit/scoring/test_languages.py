@@ -9,7 +9,7 @@ from typing import Dict, List
 
 import pytest
 
-from fairseq_adv.scoring import bleu as scoring
+from fairseq_adv.cli.main import main
 from fairseq_adv.scoring import significance
 from fairseq_adv.scoring.languages import bleu_metric, tokenizer_for
 from tests.unit.scoring.test_bleu import write_generation
@@ -31,7 +31,7 @@ def scored(folder: Path, lang: str, hypotheses: List[str], references: List[str]
     (folder / f"test.{lang}").write_text("".join(line + "\n" for line in references), encoding="utf-8")
     generated = write_generation(folder / "test.out", {i: [h] for i, h in enumerate(hypotheses)}, references)
     words = [str(generated), "--ref", str(folder / f"test.{lang}"), "--output", str(folder), "--tokens", "generated"]
-    assert scoring.main([*words, *more]) == 0
+    assert main(["score", *words, *more]) == 0
     return json.loads((folder / "score.json").read_text())
 
 
@@ -59,7 +59,7 @@ def test_the_bootstrap_uses_the_tokeniser_of_the_scores(tmp_path: Path, capsys: 
     assert found["difference"] > 5
 
     scored(tmp_path / "arch-seed1", "zh", NEARLY, CHINESE, "--sacrebleu-tokenize", "char")
-    assert significance.main([str(tmp_path / name) for name in ("plain-seed1", "arch-seed1")]) == 2
+    assert main(["compare", *(str(tmp_path / name) for name in ("plain-seed1", "arch-seed1"))]) == 2
     assert "tokeniser char" in capsys.readouterr().err
 
 
@@ -90,7 +90,7 @@ def test_a_carriage_return_in_a_reference_is_no_line(tmp_path: Path, capsys: pyt
     (tmp_path / "test.de").write_bytes("".join(line + "\n" for line in with_return).encode())
     words = [str(tmp_path / "test.out"), "--ref", str(tmp_path / "test.de"), "--tokens", "generated", "--json"]
     capsys.readouterr()
-    assert scoring.main(words) == 0
+    assert main(["score", *words]) == 0
     assert json.loads(capsys.readouterr().out)["bleu"] == pytest.approx(result["bleu"])
 
 
@@ -101,5 +101,5 @@ def test_which_side_is_longer(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     references = [f"Satz Nummer {number} ist da" for number in range(30)]
     generated = write_generation(tmp_path / "test.out", {i: [r] for i, r in enumerate(references)}, references)
     (tmp_path / "test.de").write_text("Satz\n" * lines)
-    assert scoring.main([str(generated), "--ref", str(tmp_path / "test.de")]) == 2
+    assert main(["score", str(generated), "--ref", str(tmp_path / "test.de")]) == 2
     assert message in capsys.readouterr().err

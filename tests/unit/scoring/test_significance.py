@@ -11,6 +11,7 @@ from typing import List, Tuple
 
 import pytest
 
+from fairseq_adv.cli.main import main
 from fairseq_adv.scoring import significance as compare
 
 REFERENCES = [f"Das Licht in Zimmer {number} ist jetzt {state} ." for number in range(30) for state in ("an", "aus")]
@@ -108,10 +109,10 @@ def test_method_and_seed_from_the_folder_or_the_argument(tmp_path: Path) -> None
 def test_refuses_other_references_and_doubles(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     base = write_run(tmp_path / "a", "plain", 1, worse(4))
     other = write_run(tmp_path / "b", "arch", 1, worse(5))
-    assert compare.main([str(base), f"plain={other}"]) == 2
+    assert main(["compare", str(base), f"plain={other}"]) == 2
     assert "given twice" in capsys.readouterr().err
     (other / "test.ref").write_text("etwas anderes\n" * len(REFERENCES))
-    assert compare.main([str(base), str(other)]) == 2
+    assert main(["compare", str(base), str(other)]) == 2
     assert "other references" in capsys.readouterr().err
-    assert compare.main([str(base), str(tmp_path)]) == 2
+    assert main(["compare", str(base), str(tmp_path)]) == 2
     assert "no score.json" in capsys.readouterr().err
