@@ -41,6 +41,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["fairseq_adv", "fairseq_adv.*"]),
+    package_data={"fairseq_adv": ["experiments/train_small.sh"]},
     python_requires=">=3.9",
     install_requires=[
         "torch>=2.0",

@@ -40,5 +40,11 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write *content* to *path*, whole or not at all."""
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
+
+
 def _partial(path: Path) -> Path:
     return path.with_name(path.name + ".partial")

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """How large should a perturbation be, when should it start, and how much of the gain is dropout?
 
-What this calls is ``fairseq_adv.experiments.eps_sweep``; ``--help`` tells its options.
+This calls ``fairseq-adv sweep``; ``--help`` tells its options.
 """
 
 import sys
 
-from fairseq_adv.experiments.eps_sweep import main
+from fairseq_adv.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["sweep", *sys.argv[1:]]))

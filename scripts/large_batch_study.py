@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Methods at growing batches: calls ``fairseq-adv study large-batch``; ``--help`` tells its options."""
+"""Methods at growing batches in target tokens: does a larger batch cost quality, and what wins it back?
+
+This calls ``fairseq-adv study large-batch``; ``--help`` tells its options.
+"""
 
 import sys
 

@@ -41,6 +41,8 @@ COMMANDS = (
     "evaluate",
     "score",
     "compare",
+    "grid",
+    "sweep",
     "study large-batch",
     "study sentences",
     "report",

@@ -12,6 +12,7 @@ from typing import Any, Dict
 
 from fairseq_adv.cli.fields import add_options, from_arguments
 from fairseq_adv.probe.settings import ProbeSettings
+from fairseq_adv.whole_files import write_text
 
 HELP = (
     "measure how robust and how smooth trained models are: loss and BLEU under perturbed and noisy input, curvature "
@@ -60,9 +61,7 @@ def measure_run(folder: Path, args: argparse.Namespace, settings: ProbeSettings)
         if known.get("settings") == wanted and record.stat().st_mtime >= checkpoint.stat().st_mtime:
             return known
     found = {"settings": wanted, **_measure(checkpoint, args, settings)}
-    partial = record.with_name(RECORD + ".partial")
-    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, record)
+    write_text(record, json.dumps(found, indent=1) + "\n")
     return found
 
 

@@ -1,9 +1,6 @@
 """How large should a perturbation be, when should it start, and how much of the gain is dropout?
 
-    bash scripts/quickstart.sh --pairs 2500 --prepare-only
-    python scripts/eps_sweep.py --work-dir work/en-de-2500 --epochs 40 --jobs 2
-
-trains ARCH for each radius ε (0, 0.1, 0.3, 1, 2) × started at once or after plain training has settled
+Trains ARCH for each radius ε (0, 0.1, 0.3, 1, 2) × started at once or after plain training has settled
 (``--adv-start-update``) × outer dropout masks fresh or shared, and plain once. With fresh masks ε = 0 is pure
 dropout consistency; with shared masks it is plain training. The ascent's step size is ε, so that three steps can
 reach any point of the ball. Runs that are done are not repeated; a run that was interrupted goes on from its last
@@ -13,19 +10,51 @@ those after a quarter, a half and all of the epochs; also in ``WORK/sweep-epochs
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import os
-import sys
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
+from fairseq_adv.experiments.commands import train_small
 from fairseq_adv.experiments.jobs import Command, Run, finish
 from fairseq_adv.report.runs import load_run
+from fairseq_adv.whole_files import write_text
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+@dataclass(frozen=True)
+class EpsSweep:
+    """The options of the command."""
+
+    work_dir: Path = field(metadata={"help": "the quickstart's data folder, work/PAIR-PAIRS"})
+    eps: Sequence[float] = field(default=(0, 0.1, 0.3, 1, 2), metadata={"help": "radii"})
+    starts: Sequence[int] = field(default=(0, 1000), metadata={"help": "first updates with perturbations"})
+    masks: Sequence[str] = field(
+        default=("fresh", "shared"), metadata={"choices": ["fresh", "shared"], "help": "outer dropout masks"}
+    )
+    seeds: Sequence[int] = field(default=(1,), metadata={"help": "seeds"})
+    epochs: int = field(default=40, metadata={"help": "epochs of each run"})
+    jobs: int = field(default=1, metadata={"help": "trainings at a time, one core each"})
+
+    def __post_init__(self) -> None:
+        for option in ("jobs", "epochs"):
+            if getattr(self, option) < 1:
+                raise ValueError(f"--{option} must be at least 1, got {getattr(self, option)}")
+        if min(self.eps) < 0 or not all(map(math.isfinite, self.eps)):
+            raise ValueError(f"--eps must be 0 or larger, got {' '.join(map(str, self.eps))}")
+        if not self.data.is_dir():
+            raise ValueError(
+                f"no binarised data at {self.data}: run scripts/quickstart.sh first and give its data folder"
+            )
+
+    @property
+    def data(self) -> Path:
+        return self.work_dir / "bin"
+
+    @property
+    def output(self) -> Path:
+        return self.work_dir / f"sweep-epochs{self.epochs}"
 
 
 class Setting(NamedTuple):
@@ -51,25 +80,25 @@ class Setting(NamedTuple):
         return options + (["--cache-neighbors", str(neighbors)] if neighbors else [])
 
 
-def settings(args: argparse.Namespace) -> List[Setting]:
+def settings(sweep: EpsSweep) -> List[Setting]:
     """The grid, plain first. Shared masks with ε = 0 are left out: they are plain training bit for bit."""
     grid = [
         Setting(eps, start, masks, seed)
-        for seed in args.seeds
-        for eps in args.eps
-        for start in args.starts
-        for masks in args.masks
+        for seed in sweep.seeds
+        for eps in sweep.eps
+        for start in sweep.starts
+        for masks in sweep.masks
         if not (eps == 0 and masks == "shared")
     ]
-    return [Setting(None, 0, "fresh", seed) for seed in args.seeds] + grid
+    return [Setting(None, 0, "fresh", seed) for seed in sweep.seeds] + grid
 
 
-def commands(setting: Setting, args: argparse.Namespace) -> Iterator[Command]:
+def commands(setting: Setting, sweep: EpsSweep) -> Iterator[Command]:
     """What trains one setting to its end."""
     method = "plain" if setting.eps is None else "arch"
-    neighbors = args.work_dir / f"neighbors-seed{setting.seed}.safetensors"
-    train = ["bash", SCRIPTS / "train_small.sh", args.data, args.output / setting.folder, method]
-    train += ["--epochs", args.epochs, "--seed", setting.seed]
+    neighbors = sweep.work_dir / f"neighbors-seed{setting.seed}.safetensors"
+    train = train_small(sweep.data, sweep.output / setting.folder, method, "--epochs", sweep.epochs)
+    train += ["--seed", setting.seed]
     yield [*train, "--", *setting.options(neighbors if neighbors.is_file() else None)]
 
 
@@ -108,46 +137,17 @@ def markdown(rows: Sequence[Dict[str, Any]], epochs: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="ARCH over radius, start and dropout masks.")
-    parser.add_argument("--work-dir", type=Path, required=True, help="the quickstart's data folder, work/PAIR-PAIRS")
-    parser.add_argument("--eps", type=float, nargs="+", default=[0, 0.1, 0.3, 1, 2], help="radii (default: all five)")
-    parser.add_argument("--starts", type=int, nargs="+", default=[0, 1000], help="first updates (default: 0 1000)")
-    parser.add_argument("--masks", nargs="+", choices=["fresh", "shared"], default=["fresh", "shared"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="seeds (default: 1)")
-    parser.add_argument("--epochs", type=int, default=40, help="epochs of each run (default: 40)")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, one core each (default: 1)")
-    args = parser.parse_args(argv)
-    args.data, args.output = args.work_dir / "bin", args.work_dir / f"sweep-epochs{args.epochs}"
-    if args.jobs < 1 or args.epochs < 1:
-        parser.error(f"--jobs and --epochs must be at least 1, got {args.jobs} and {args.epochs}")
-    if min(args.eps) < 0 or not all(map(math.isfinite, args.eps)):
-        parser.error(f"--eps must be 0 or larger, got {min(args.eps)}")
-    if not args.data.is_dir():
-        parser.error(f"no binarised data at {args.data}: run scripts/quickstart.sh first and give its data folder")
-    return args
-
-
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    args = parse_args(argv)
-    grid = settings(args)
-    args.output.mkdir(parents=True, exist_ok=True)
-    runs = [Run(args.output / setting.folder, partial(commands, setting, args)) for setting in grid]
-    status = finish(runs, "eps_sweep.py", args.jobs, args.epochs)
+def run_sweep(sweep: EpsSweep) -> int:
+    """Train what is left, publish the table and print it; the exit status of :func:`finish`."""
+    grid = settings(sweep)
+    sweep.output.mkdir(parents=True, exist_ok=True)
+    runs = [Run(sweep.output / setting.folder, partial(commands, setting, sweep)) for setting in grid]
+    status = finish(runs, "fairseq-adv sweep", sweep.jobs, sweep.epochs)
     if status == 130:
         return status
-    rows = [result(setting, args.output) for setting in grid]
-    write_text(args.output / "sweep.json", json.dumps(rows, indent=2) + "\n")
-    write_text(args.output / "sweep.md", markdown(rows, args.epochs))
-    print(markdown(rows, args.epochs), end="")
+    rows = [result(setting, sweep.output) for setting in grid]
+    table = markdown(rows, sweep.epochs)
+    write_text(sweep.output / "sweep.json", json.dumps(rows, indent=2) + "\n")
+    write_text(sweep.output / "sweep.md", table)
+    print(table, end="")
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""What ``run_grid.py`` can train on: a folder that ``quickstart.sh`` prepared, or a recipe of ``examples/translation``.
+"""What a grid can train on: a folder that ``quickstart.sh`` prepared, or a recipe of ``examples/translation``.
 
 Both give the folder of a run and the commands that train and score it, which do nothing where they have been run.
 """
@@ -8,14 +8,11 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Protocol, Sequence
 
+from fairseq_adv.experiments.commands import FAIRSEQ_ADV, evaluate, train_small
 from fairseq_adv.experiments.jobs import Command
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-
 
 DEFAULT_PROPORTION = "0.1"
 
@@ -71,7 +68,7 @@ class Corpus(Protocol):
 class PreparedFolder:
     """WORK/PAIR-PAIRS of the quickstart: ``bin/``, ``raw/`` and ``neighbors-seedN.safetensors``.
 
-    *evaluate* are options of ``evaluate_run.sh``.
+    *evaluate* are options of ``fairseq-adv evaluate``.
     """
 
     def __init__(
@@ -107,7 +104,7 @@ class PreparedFolder:
         from fairseq_adv.neighbors import load_neighbors
 
         embeddings = next(iter(load_neighbors(self._neighbors(seed), num_neighbors=1).source.values()))
-        command = [sys.executable, "-m", "fairseq_adv.cli.main", "neighbors", self.path / "bin", "--output", file]
+        command = [*FAIRSEQ_ADV, "neighbors", self.path / "bin", "--output", file]
         command += ["--embeddings", embeddings, "--proportion", proportion, "--num-neighbors", 1, "--seed", seed]
         return [*command, "--remove-bpe", "sentencepiece"]
 
@@ -120,10 +117,10 @@ class PreparedFolder:
         if variant.needs_neighbors:
             options += ["--cache-neighbors", str(self._neighbors(seed, variant.proportion))]
         regime = ["--name", variant.name, "--epochs", self.epochs, "--seed", seed]
-        yield ["bash", SCRIPTS / "train_small.sh", self.path / "bin", run, variant.method, *regime, "--", *options]
+        yield train_small(self.path / "bin", run, variant.method, *regime, "--", *options)
         score = run / "score.json"
         if not (score.is_file() and score.stat().st_mtime >= (run / "done").stat().st_mtime):
-            yield ["bash", SCRIPTS / "evaluate_run.sh", self.path / "bin", run, self.path / "raw", *self.evaluate]
+            yield evaluate(self.path / "bin", run, self.path / "raw", *self.evaluate)
 
     def report_folder(self) -> Path:
         return self.output / "report"

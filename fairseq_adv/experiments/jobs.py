@@ -1,7 +1,7 @@
-"""Work off many runs side by side, for the scripts that train grids: never twice, and endable as a whole.
+"""Work off many runs side by side, for what trains grids: never twice, and endable as a whole.
 
 A run is a folder and the commands that complete it. It holds a lock as long as any of its processes lives, also when
-the script that started them was killed: whoever starts again waits for what was left behind, and two scripts that
+what started them was killed: whoever starts again waits for what was left behind, and two commands that
 work in one folder share the work.
 """
 
@@ -22,6 +22,8 @@ from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optiona
 
 Command = Sequence[object]
 
+# The commands of this interpreter's environment come first, whether it was activated or not.
+_PATH = os.pathsep.join([str(Path(sys.executable).parent), *filter(None, [os.environ.get("PATH")])])
 _EPOCH = re.compile(r'\| valid \| \{"epoch": (\d+)')
 _LOSS = re.compile(r'"valid_nll_loss": "([0-9.]+)"')
 
@@ -67,7 +69,7 @@ class Processes:
             return "interrupted"
         process = subprocess.Popen(
             [str(word) for word in command],
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, "PATH": _PATH, **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from fairseq_adv.experiments.commands import evaluate, train_small, validation
 from fairseq_adv.experiments.jobs import Command, Run, finish
 from fairseq_adv.experiments.large_batch_results import publish
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 METHODS = ("plain", "scala", "disadv", "conadv", "lamb")
 RADIUS_OPTIONS: Dict[str, Sequence[str]] = {
     "scala": ("--scala-radius", "--scala-step-size"),
@@ -126,32 +126,15 @@ def commands(setting: Setting, study: LargeBatchStudy) -> Iterator[Command]:
     """What is left to do for a run, step by step."""
     run = study.output / setting.folder
     criterion = "plain" if setting.method == "lamb" else setting.method
-    train = ["bash", SCRIPTS / "train_small.sh", study.data, run, criterion, "--epochs", study.epochs]
+    train = train_small(study.data, run, criterion, "--epochs", study.epochs)
     yield [*train, "--seed", setting.seed, "--", *setting.options(study)]
     checkpoint = run / "checkpoints" / study.checkpoint
     score = run / "score.json"
     if not (score.is_file() and score.stat().st_mtime >= checkpoint.stat().st_mtime):
-        evaluate = ["bash", SCRIPTS / "evaluate_run.sh", study.data, run, study.work_dir / "raw"]
-        yield [*evaluate, "--checkpoint", study.checkpoint]
+        yield evaluate(study.data, run, study.work_dir / "raw", "--checkpoint", study.checkpoint)
     losses = run / "losses.log"
     if not (losses.is_file() and losses.stat().st_mtime >= checkpoint.stat().st_mtime):
-        yield validation(checkpoint, losses, study)
-
-
-def validation(checkpoint: Path, output: Path, study: LargeBatchStudy) -> List[object]:
-    """Losses of the training and the validation set as fairseq validates; the log gets its name when it is whole.
-
-    ``--train-subset none`` tells the checkpoint's task that nothing is trained here.
-    """
-    script = (
-        'output=$1; shift; device=(--cpu); python -c "import sys, torch; sys.exit(not torch.cuda.is_available())" '
-        '&& device=(); fairseq-validate "$@" "${device[@]}" >"$output.partial" 2>&1 && mv "$output.partial" "$output"'
-    )
-    options = ["--path", checkpoint, "--valid-subset", "train,valid", "--train-subset", "none"]
-    options += ["--task", "adversarial_translation", "--max-tokens", 4096]
-    user_dir = SCRIPTS.parent / "fairseq_adv"
-    common = ["--user-dir", user_dir, "--required-batch-size-multiple", 1, "--log-format", "json"]
-    return ["bash", "-c", script, "validate", output, study.data, *options, *common]
+        yield validation(study.data, checkpoint, losses, "train,valid")
 
 
 def run_study(study: LargeBatchStudy) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import statistics
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from fairseq_adv.report.runs import load_run
 from fairseq_adv.report.style import BASELINE_COLOR, COLORS, RC
+from fairseq_adv.whole_files import write_text
 
 Found = Tuple[str, int, int, Path]  # method, factor, seed, folder of the run
 Row = Dict[str, Any]
@@ -134,14 +134,8 @@ def publish(found: Sequence[Found], base_tokens: int, output: Path) -> str:
     """Write ``study.json``, ``study.md`` and ``study.png`` into *output*; the table."""
     rows = [numbers(each) for each in found]
     table = markdown(rows, base_tokens)
-    _write(output / "study.json", json.dumps({"base_tokens": base_tokens, "runs": rows}, indent=2) + "\n")
-    _write(output / "study.md", table)
+    write_text(output / "study.json", json.dumps({"base_tokens": base_tokens, "runs": rows}, indent=2) + "\n")
+    write_text(output / "study.md", table)
     if any(row["done"] for row in rows):
         plot(rows, output / "study.png")
     return table
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

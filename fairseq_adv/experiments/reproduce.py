@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Dict, Iterator, List, Sequence, Tuple
 
-from fairseq_adv.experiments.grid_corpora import SCRIPTS, Corpus, PreparedFolder, Recipe, Variant, parse_variant
+from fairseq_adv.experiments.commands import validation
+from fairseq_adv.experiments.grid_corpora import Corpus, PreparedFolder, Recipe, Variant, parse_variant
 from fairseq_adv.experiments.jobs import Command, Run, finish
 from fairseq_adv.experiments.reproduce_results import publish
 from fairseq_adv.papers.results import Batch, Result, by_name, results
@@ -36,7 +37,7 @@ class Reproduction:
     lr: float = field(default=0.003, metadata={"help": "learning rate at the base batch"})
     warmup_updates: int = field(default=100, metadata={"help": "warm-up at the base batch, in updates"})
     evaluate: str = field(
-        default="", metadata={"help": "options of scripts/evaluate_run.sh in quotes, for a prepared folder"}
+        default="", metadata={"help": "options of fairseq-adv evaluate in quotes, for a prepared folder"}
     )
     jobs: int = field(default=1, metadata={"help": "runs at a time"})
     devices: Sequence[int] = field(default=(), metadata={"help": "numbers of the GPUs that runs may use"})
@@ -78,19 +79,7 @@ def commands(corpus: Corpus, variant: Variant, seed: int, with_losses: bool) -> 
     losses, checkpoint = run / LOSSES, run / "checkpoints/checkpoint_best.pt"
     stale = not losses.is_file() or losses.stat().st_mtime < checkpoint.stat().st_mtime
     if with_losses and stale and isinstance(corpus, PreparedFolder):
-        yield validation(corpus.path / "bin", checkpoint, losses)
-
-
-def validation(data: Path, checkpoint: Path, output: Path) -> Command:
-    """Loss and accuracy of each set without dropout; the log gets its name when it is whole."""
-    script = (
-        'output=$1; shift; device=(--cpu); python -c "import sys, torch; sys.exit(not torch.cuda.is_available())" '
-        '&& device=(); fairseq-validate "$@" "${device[@]}" >"$output.partial" 2>&1 && mv "$output.partial" "$output"'
-    )
-    options = ["--path", checkpoint, "--valid-subset", "train,valid,test", "--train-subset", "none"]
-    options += ["--task", "adversarial_translation", "--max-tokens", 4096, "--required-batch-size-multiple", 1]
-    user_dir = ["--user-dir", SCRIPTS.parent / "fairseq_adv", "--log-format", "json"]
-    return ["bash", "-c", script, "validate", output, data, *options, *user_dir]
+        yield validation(corpus.path / "bin", checkpoint, losses, "train,valid,test")
 
 
 def planned(

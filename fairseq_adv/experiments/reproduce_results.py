@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import statistics
 from pathlib import Path
@@ -17,6 +16,7 @@ from fairseq_adv.report.parameter_study import parameter_study
 from fairseq_adv.report.runs import Run, load_run
 from fairseq_adv.report.style import RC
 from fairseq_adv.report.table import cell
+from fairseq_adv.whole_files import write_bytes, write_text
 
 Cells = Sequence[Tuple[Variant, int, Path]]
 Number = Callable[[Run], float]
@@ -131,10 +131,10 @@ def publish(result: Result, cells: Cells, folder: Path) -> str:
         return f"{result.name}: no run was scored\n"
     folder.mkdir(parents=True, exist_ok=True)
     text = table(result, runs)
-    _write(folder / f"{result.name}.md", text.encode("utf-8"))
+    write_text(folder / f"{result.name}.md", text)
     image = _png(result, runs)
     if image:
-        _write(folder / f"{result.name}.png", image)
+        write_bytes(folder / f"{result.name}.png", image)
     return f"\n{result.name}: {result.what} ({folder})\n\n{text}"
 
 
@@ -154,9 +154,3 @@ def _png(result: Result, runs: Sequence[Run]) -> bytes:
         drawn.savefig(buffer, format="png", metadata={"Software": None})
         pyplot.close(drawn)
     return buffer.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

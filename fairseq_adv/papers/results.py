@@ -1,7 +1,7 @@
 """The papers' tables and figures as grids of trainings: ``fairseq-adv reproduce``.
 
-A grid is a list of variants in the notation of ``run_grid.py``. Those of ConAdv train at batches that are multiples of
-a base, the learning rate growing with the root of the multiple and the warm-up lasting as many epochs.
+A grid is a list of variants in the notation of ``fairseq-adv grid``. Those of ConAdv train at batches that are
+multiples of a base, the learning rate growing with the root of the multiple and the warm-up lasting as many epochs.
 """
 
 from __future__ import annotations

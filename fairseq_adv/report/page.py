@@ -7,7 +7,6 @@ import html
 import io
 import json
 import math
-import os
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
@@ -17,6 +16,7 @@ from fairseq_adv.report.probe_table import probe_rows, rows_as_grid, rows_as_mar
 from fairseq_adv.report.runs import Run
 from fairseq_adv.report.style import RC
 from fairseq_adv.report.table import Row, result_rows, text_grid, to_json, to_latex, to_markdown
+from fairseq_adv.whole_files import write_bytes
 
 CSS = """
 body { margin: 0; background: #f6f7f9; color: #1f2328; font: 16px/1.55 system-ui, "Segoe UI", sans-serif; }
@@ -145,7 +145,5 @@ def write_report(runs: Sequence[Run], output: Path, title: str = "Training repor
     }
     output.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        partial = output / (name + ".partial")
-        partial.write_bytes(content)
-        os.replace(partial, output / name)
+        write_bytes(output / name, content)
     return [output / name for name in files]

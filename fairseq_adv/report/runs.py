@@ -18,7 +18,7 @@ LOGS = ("train.log", "hydra_train.log")  # the scripts' fairseq-train, fairseq-h
 
 @dataclass(frozen=True)
 class Run:
-    """One training: ``score`` is what ``scripts/score_bleu.py`` wrote, ``probe`` what ``fairseq-adv probe`` did.
+    """One training: ``score`` is what ``fairseq-adv score`` wrote, ``probe`` what ``fairseq-adv probe`` did.
 
     Both are empty where that was not done.
     """

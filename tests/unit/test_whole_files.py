@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fairseq_adv.whole_files import whole_file, whole_folder, write_text
+from fairseq_adv.whole_files import whole_file, whole_folder, write_bytes, write_text
 
 
 def names(folder: Path) -> list:
@@ -14,6 +14,7 @@ def names(folder: Path) -> list:
 
 
 def test_a_file_has_its_name_when_it_is_written(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "new/a", b"before")
     write_text(tmp_path / "new/a", "ü\n")
     assert (tmp_path / "new/a").read_bytes() == "ü\n".encode() and names(tmp_path / "new") == ["a"]
     with pytest.raises(KeyError), whole_file(tmp_path / "new/a") as partial:

@@ -8,6 +8,7 @@ from typing import List, Optional, Sequence
 
 import pytest
 
+from fairseq_adv.cli.main import main
 from fairseq_adv.experiments import eps_sweep as sweep
 
 
@@ -19,7 +20,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def test_grid_leaves_out_what_is_plain_training(work: Path) -> None:
-    grid = sweep.settings(sweep.parse_args(["--work-dir", str(work)]))
+    grid = sweep.settings(sweep.EpsSweep(work))
     assert len(grid) == 1 + 2 * (5 * 2 - 1)
     assert len({setting.folder for setting in grid}) == len(grid)
     assert grid[0].eps is None and not [s for s in grid if s.eps == 0 and s.masks == "shared"]
@@ -61,7 +62,7 @@ def test_runs_everything_and_reports_failures(
         "--epochs",
         "2",
     ]
-    assert sweep.main(arguments) == 1
+    assert main(["sweep", *arguments]) == 1
     printed = capsys.readouterr()
     assert "eps0.3-start0-fresh-seed1: status 1: out of memory" in printed.err
     assert "| 1 | 0 | fresh | 1 | 4.750 | 1 | -0.250 | 4.750 | – |" in printed.out
@@ -74,6 +75,5 @@ def test_runs_everything_and_reports_failures(
 
 
 def test_needs_the_quickstarts_data(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit):
-        sweep.parse_args(["--work-dir", str(tmp_path)])
+    assert main(["sweep", "--work-dir", str(tmp_path)]) == 2
     assert "run scripts/quickstart.sh first" in capsys.readouterr().err

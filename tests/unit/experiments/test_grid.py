@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Tuple
 
 import pytest
 
-from fairseq_adv.experiments import grid
-from fairseq_adv.experiments.grid_corpora import SCRIPTS
+from fairseq_adv.cli.fields import from_arguments
+from fairseq_adv.cli.main import main, parse
+from fairseq_adv.experiments.commands import TRAIN_SMALL
+from fairseq_adv.experiments.grid import UNLIMITED, Grid, runs_of
+from fairseq_adv.experiments.grid_corpora import Corpus, parse_variant
 
-parse_variant = grid.parse_variant
+ROOT = Path(__file__).resolve().parents[3]
 
 RECIPE = """#!/usr/bin/env bash
 here=$(dirname "$0")
@@ -31,8 +34,10 @@ def prepared(tmp_path: Path) -> Path:
     return tmp_path / "en-de-9"
 
 
-def parsed(*words: object) -> Any:
-    return grid.parse_args([str(word) for word in words])
+def parsed(*words: object) -> Tuple[Grid, List[Corpus]]:
+    args = parse(["grid", *map(str, words)])
+    grid = from_arguments(Grid, args)
+    return grid, [grid.corpus(text, args.rest) for text in grid.corpora]
 
 
 def test_variants_have_names_methods_and_options() -> None:
@@ -43,35 +48,34 @@ def test_variants_have_names_methods_and_options() -> None:
 
 
 def test_whole_seeds_come_first_and_arch_gets_its_neighbors(prepared: Path) -> None:
-    args = parsed(
+    grid, corpora = parsed(
         prepared, "--variants", "plain", "a=arch --adv-eps 1", "--seeds", 3, 1, "--epochs", 4, "--", "--lr", 1
     )
-    (corpus,) = args.corpora
-    folders = [run.folder.name for run in grid.grid(corpus, args.variants, args.seeds)]
+    (corpus,) = corpora
+    folders = [run.folder.name for run in runs_of(corpus, grid.parsed, grid.seeds)]
     assert folders == ["plain-seed3", "a-seed3", "plain-seed1", "a-seed1"]
-    commands = corpus.commands(args.variants[1], 1)
+    commands = corpus.commands(grid.parsed[1], 1)
     train = [str(word) for word in next(commands)]
     run = prepared / "runs-epochs4/a-seed1"
-    assert train[1:5] == [str(SCRIPTS / "train_small.sh"), str(prepared / "bin"), str(run), "arch"]
+    assert train[1:5] == [str(TRAIN_SMALL), str(prepared / "bin"), str(run), "arch"]
     options = ["--lr", "1", "--adv-eps", "1", "--cache-neighbors", str(prepared / "neighbors-seed1.safetensors")]
     assert train[5:] == ["--name", "a", "--epochs", "4", "--seed", "1", "--", *options]
     run.mkdir(parents=True)
     (run / "done").touch()
-    assert str(next(commands)[1]).endswith("evaluate_run.sh")
+    assert list(next(commands))[3:5] == ["evaluate", prepared / "bin"]
     (run / "score.json").touch()
-    assert len(list(corpus.commands(args.variants[1], 1))) == 1, "what is scored is not scored again"
+    assert len(list(corpus.commands(grid.parsed[1], 1))) == 1, "what is scored is not scored again"
     os.utime(run / "score.json", (1, 1))
-    assert len(list(corpus.commands(args.variants[1], 1))) == 2, "a score older than the training counts for nothing"
+    assert len(list(corpus.commands(grid.parsed[1], 1))) == 2, "a score older than the training counts for nothing"
 
 
 def test_a_budget_in_minutes_ends_each_run_by_the_clock(prepared: Path) -> None:
-    args = parsed(prepared, "--variants", "plain", "--minutes", 1.5, "--", "--lr", 1)
-    (corpus,) = args.corpora
-    train = [str(word) for word in next(corpus.commands(args.variants[0], 1))]
+    grid, (corpus,) = parsed(prepared, "--variants", "plain", "--minutes", 1.5, "--", "--lr", 1)
+    train = [str(word) for word in next(corpus.commands(grid.parsed[0], 1))]
     assert train[3] == str(prepared / "runs-minutes1.5/plain-seed1")
-    assert train[train.index("--epochs") + 1] == str(grid.UNLIMITED)
+    assert train[train.index("--epochs") + 1] == str(UNLIMITED)
     assert train[train.index("--") + 1 :] == ["--lr", "1", "--stop-time-hours", "0.025"]
-    assert args.epochs is None, "the progress names no last epoch"
+    assert grid.epochs is None, "the progress names no last epoch"
 
 
 @pytest.mark.parametrize(
@@ -98,13 +102,12 @@ def test_a_budget_in_minutes_ends_each_run_by_the_clock(prepared: Path) -> None:
     ],
 )
 def test_refusals(prepared: Path, capsys: pytest.CaptureFixture, words: List[str], message: str) -> None:
-    with pytest.raises(SystemExit) as refused:
-        parsed(prepared, *words)
-    assert refused.value.code == 2 and message in capsys.readouterr().err
+    assert main(["grid", str(prepared), *words]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_missing_neighbor_file_is_told_before_any_training(prepared: Path, capsys: pytest.CaptureFixture) -> None:
-    assert grid.main([str(prepared), "--variants", "plain", "arch", "--seeds", "1", "2"]) == 2
+    assert main(["grid", str(prepared), "--variants", "plain", "arch", "--seeds", "1", "2"]) == 2
     assert "no neighbor file for seed 2, which arch needs" in capsys.readouterr().err
     assert not (prepared / "runs-epochs60").exists()
 
@@ -113,8 +116,8 @@ def test_recipes_are_prepared_once_and_asked_for_their_folders(tmp_path: Path, c
     script = tmp_path / "iwslt.sh"
     script.write_text(RECIPE)
     variants = ["plain", "a=arch --adv-eps 1"]
-    status = grid.main(
-        [f"{script} --reverse", "--variants", *variants, "--seeds", "5", "--epochs", "3", "--", "--lr", "1"]
+    status = main(
+        ["grid", f"{script} --reverse", "--variants", *variants, "--seeds", "5", "--epochs", "3", "--", "--lr", "1"]
     )
     assert status == 0, capsys.readouterr().err
     notes = [line for line in (tmp_path / "notes").read_text().splitlines() if " folder " not in line]
@@ -130,7 +133,7 @@ def test_recipes_are_prepared_once_and_asked_for_their_folders(tmp_path: Path, c
 
 
 def test_a_recipe_tells_where_its_runs_are(tmp_path: Path) -> None:
-    recipe = SCRIPTS.parent / "examples/translation/iwslt14-de-en.sh"
+    recipe = ROOT / "examples/translation/iwslt14-de-en.sh"
     command = ["bash", str(recipe), "--work-dir", str(tmp_path), "--reverse", "folder"]
     outputs = [
         subprocess.run([*command, *more], capture_output=True, text=True, check=True).stdout.strip()

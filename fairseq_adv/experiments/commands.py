@@ -1,0 +1,36 @@
+"""The commands that experiments are made of: this interpreter's ``fairseq-adv``, a small training, a validation."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import List
+
+FAIRSEQ_ADV = (sys.executable, "-m", "fairseq_adv.cli.main")
+PACKAGE = Path(__file__).resolve().parents[1]
+TRAIN_SMALL = Path(__file__).with_name("train_small.sh")
+
+_TO_FILE = (
+    'output=$1; shift; device=(--cpu); python -c "import sys, torch; sys.exit(not torch.cuda.is_available())" '
+    '&& device=(); fairseq-validate "$@" "${device[@]}" >"$output.partial" 2>&1 && mv "$output.partial" "$output"'
+)
+
+
+def train_small(*words: object) -> List[object]:
+    """What trains the small Transformer: DATA RUN METHOD, options, and after ``--`` those of ``fairseq-train``."""
+    return ["bash", TRAIN_SMALL, *words]
+
+
+def evaluate(*words: object) -> List[object]:
+    """What translates and scores with a run's checkpoint: DATA RUN RAW and options."""
+    return [*FAIRSEQ_ADV, "evaluate", *words]
+
+
+def validation(data: Path, checkpoint: Path, output: Path, subsets: str) -> List[object]:
+    """Losses of *subsets* (``train,valid``) as fairseq validates; the log *output* gets its name when it is whole.
+
+    ``--train-subset none`` tells the checkpoint's task that nothing is trained here.
+    """
+    options = ["--path", checkpoint, "--valid-subset", subsets, "--train-subset", "none"]
+    options += ["--task", "adversarial_translation", "--max-tokens", 4096, "--required-batch-size-multiple", 1]
+    return ["bash", "-c", _TO_FILE, "validate", output, data, *options, "--user-dir", PACKAGE, "--log-format", "json"]
