@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import statistics
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from fairseq_adv.scoring.row_resampling import row_difference, seed_p_value
 from fairseq_adv.scoring.sentence_predictions import SCORE, read_numbers
+from fairseq_adv.whole_files import write_text
 
 CPU = "cpu-seconds"  # of a run: user and system time of each attempt
 
@@ -123,7 +123,5 @@ def publish(runs: Sequence[ScoredRun], output: Path, untrained: Optional[Path] =
     table = markdown(rows, scores)
     written = json.dumps({"baseline": baseline, "untrained": scores, "rows": rows}, indent=2) + "\n"
     for ending, text in ((".json", written), (".md", table)):
-        partial = output.with_name(output.name + ending + ".partial")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, output.with_name(output.name + ending))
+        write_text(output.with_name(output.name + ending), text)
     return table

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any, Dict
 
 from fairseq_adv.corpora.sentences.labelled import read_facts, read_subset
+from fairseq_adv.whole_files import write_text
 
 HELP = "score majority, TF-IDF with a linear model and, for similarities of pairs, the untuned encoder's cosine"
 EXAMPLE = "fairseq-adv sentences baselines work/stsb/raw --encoder work/minilm --output work/stsb/baselines.json"
@@ -31,11 +31,7 @@ def run(args: argparse.Namespace) -> int:
     data = LabelledSet(subsets, facts["classes"], facts["metrics"])
     found = baselines(data, list(dict.fromkeys(["valid", *facts["scored"]])), _cosines(args.encoder))
     if args.output:
-        partial_file = args.output.with_name(args.output.name + ".partial")
-        partial_file.write_text(
-            json.dumps({"set": facts["name"], "baselines": found}, indent=2) + "\n", encoding="utf-8"
-        )
-        os.replace(partial_file, args.output)
+        write_text(args.output, json.dumps({"set": facts["name"], "baselines": found}, indent=2) + "\n")
     for name, scores in found.items():
         for subset, numbers in scores.items():
             print(f"{name} {subset}: " + ", ".join(f"{metric} {100 * value:.2f}" for metric, value in numbers.items()))
