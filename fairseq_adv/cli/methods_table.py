@@ -104,7 +104,7 @@ def exceptions() -> List[str]:
             words = [_as_words(setting) for setting in settings]
             reasons.setdefault(reason, []).append(" ".join([name, *words]))
         told = "; ".join(f"`{'`, `'.join(names)}`: {reason}" for reason, names in reasons.items())
-        lines.append(f"| `--{option.replace('_', '-')}` | {told} |")
+        lines.append(f"| `--{option.replace('_', '-').replace('=', ' ')}` | {told} |")
     return lines
 
 

@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Iterator
 
 from torch import Tensor
@@ -39,10 +39,14 @@ class RdropCriterion(AdversarialCriterion):
         return self.cfg.rdrop_alpha * self.cfg.adv_lambda
 
     def num_backwards(self) -> int:
-        return 1
+        return 2 if self.recompute else 1
 
     def loss_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
         second = batch.perturbed(batch.passes.zero())
-        joint = batch.joint_loss(second, LossWeights(clean=1.0, perturbed=1.0, divergence=self.strength()))
+        weights = LossWeights(clean=1.0, perturbed=1.0, divergence=self.strength())
+        joint = batch.joint_loss(second, weights)
         batch.log["adv_loss"] = joint.divergence
-        yield joint.total
+        if self.recompute:
+            yield from self._recomputed_terms(batch, joint.total, replace(weights, clean=0.0))
+        else:
+            yield joint.total

@@ -68,7 +68,7 @@ class SmartCriterion(AdversarialCriterion):
 
     def num_backwards(self) -> int:
         """The proximal term flows through the clean output, whose graph must then stay until the end."""
-        return super().num_backwards() if self.teacher is None else 1
+        return super().num_backwards() if self.teacher is None or self.recompute else 1
 
     def compared_output(self, batch: TrainingBatch) -> Output:
         delta, broken = worst_case_perturbation(

@@ -68,6 +68,7 @@ class BatchPasses:
         self._before: Optional[RngState] = None
         self._after: Optional[RngState] = None
         self._fresh_passes = 0
+        self._masks_of_last = 0  # which fresh masks the last outer pass could draw
 
     @property
     def dims(self) -> Dict[str, int]:
@@ -96,6 +97,10 @@ class BatchPasses:
     def cut(self, keep: Dict[str, Tensor]) -> Output:
         """The output with the embeddings of the words outside *keep* (``B x L`` for each side) zeroed."""
         return self._replay(self._outer, self._hook.cutter(keep), self._shared_masks)
+
+    def repeat_masks(self) -> None:
+        """Let the next outer pass draw the masks that the last one drew."""
+        self._fresh_passes = self._masks_of_last
 
     def inner(self, delta: Perturbation) -> Output:
         """The output at x + δ through the bare model under the clean pass's masks, for the ascent."""
@@ -127,6 +132,7 @@ class BatchPasses:
     def _replay(self, run: ForwardPass, transform: Transform, shared: bool) -> Output:
         if self._before is None or self._after is None:
             raise RuntimeError("the clean pass comes first: its generator states define the masks")
+        self._masks_of_last = self._fresh_passes
         try:
             if shared:
                 self._before.restore()

@@ -37,6 +37,7 @@ VARIANTS: Dict[str, str] = {
     "smart_label_smoothed detached": "--adv-detach-clean",
     "smart_label_smoothed perturbed": "--adv-objective perturbed",
     "r3f_label_smoothed concat": "--r3f-sigma 0.1 --adv-passes concat",
+    "r3f_label_smoothed recompute": "--r3f-sigma 0.1 --adv-passes recompute",
     "scala_label_smoothed ce": "--scala-loss ce",
     "conadv_label_smoothed concat": "--task adversarial_translation --adv-passes concat",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, ClassVar, Dict, Iterator, List, Optional, Tuple, Type, cast
 
 import torch
@@ -51,6 +52,7 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         self.head = self.head_type(cfg, task)
         self.sides = perturbed_sides(str(cfg.adv_sides), self.head)
         self.concat = str(cfg.adv_passes) == "concat"
+        self.recompute = str(cfg.adv_passes) == "recompute"
         self.trains_perturbed = str(cfg.adv_objective) == "perturbed"
         if self.trains_perturbed:
             self._require_divergence()
@@ -85,7 +87,9 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         A term is asked for when the one before it has been propagated back, so that a later term may use its gradients;
         after the last one the generator goes on to its end.
         """
-        if self.num_backwards() == 2:  # nothing flows through the clean output: let its graph go first
+        if self.recompute:
+            yield from self._recomputed_terms(batch, self._regularised_loss(batch, clean=1.0), LossWeights())
+        elif self.num_backwards() == 2:  # nothing flows through the clean output: let its graph go first
             yield batch.loss(batch.clean)
             yield self._regularised_loss(batch, clean=0.0)
         elif self.trains_perturbed:
@@ -95,8 +99,23 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
 
     def num_backwards(self) -> int:
         """How many backward passes one batch takes."""
+        if self.recompute:
+            return 2
         detached = self.cfg.adv_detach_clean and not self.concat and not self.trains_perturbed
         return 2 if detached and self.strength() > 0 else 1
+
+    def _recomputed_terms(self, batch: TrainingBatch, total: Tensor, weights: LossWeights) -> Iterator[Tensor]:
+        """*total*, whose perturbed output has no graph; then what of it flows through that output, by another pass.
+
+        *weights* has what the perturbed output's own loss weighs. The second term is worth nothing, for the first one's
+        value has it already; its gradient is what counts.
+        """
+        yield total
+        del total
+        again = batch.perturbed_again()
+        weight = weights.divergence or self.strength() * self.divergence_factor()
+        missing = batch.joint_loss(again, replace(weights, divergence=weight)).total
+        yield missing - missing.detach()
 
     def is_active(self) -> bool:
         """Whether this update is regularised; plain training otherwise."""
@@ -233,6 +252,7 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
             shared_masks=str(cfg.adv_outer_masks) == "shared",
             concat=self.concat,
             trains_perturbed=self.trains_perturbed,
+            recompute=self.recompute,
         )
         return TrainingBatch(self.head, model, sample, self.hook(model), outer)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fairseq_adv.criterions.frame.perturbable import bare_model
 from fairseq_adv.criterions.heads.head import Head, JointLoss, LossWeights
 from fairseq_adv.perturb import BatchPasses, EmbeddingHook, Output, Perturbation
+from fairseq_adv.perturb.graphs import no_graph
 from fairseq_adv.perturb.hooks import without_activation_checkpoints
 
 # Half-precision gradients of a divergence of 1e-4 nats would underflow; the ascent normalises them anyway.
@@ -23,7 +24,8 @@ class OuterLoss:
     """How the passes of the outer loss run, and what is compared: the options of the same names.
 
     With *concat*, a pass that may share its forward with the clean one does so, over 2B rows. With *trains_perturbed*
-    the clean pass has no graph, and the task's loss is that of the perturbed output.
+    the clean pass has no graph, and the task's loss is that of the perturbed output. With *recompute* the perturbed
+    pass has no graph at first, and runs again with one when the clean one's graph is gone.
     """
 
     divergence: str = "sym-kl"
@@ -31,6 +33,7 @@ class OuterLoss:
     shared_masks: bool = False
     concat: bool = False
     trains_perturbed: bool = False
+    recompute: bool = False
 
 
 class TrainingBatch:
@@ -56,6 +59,7 @@ class TrainingBatch:
         self.targets = head.targets(sample)
         self.log: Dict[str, Any] = {}
         self._clean: Optional[Output] = None
+        self._perturbed_pass: Optional[Callable[[], Output]] = None
 
     @property
     def ids_on_cpu(self) -> Tensor:
@@ -84,7 +88,21 @@ class TrainingBatch:
             self._clean, other = both()
             return other
         _ = self.clean  # the clean pass comes first
-        return alone()
+        if not self._outer.recompute:
+            return alone()
+        self._perturbed_pass = alone
+        with no_graph():
+            return alone().detach()
+
+    def perturbed_again(self) -> Output:
+        """With *recompute*: the perturbed output under the masks that it had, now with its graph.
+
+        The clean output loses its own: it has been propagated back.
+        """
+        assert self._perturbed_pass is not None
+        self._clean = self.clean.detach()
+        self.passes.repeat_masks()
+        return self._perturbed_pass()
 
     # ---- losses: sums over the rows that count ------------------------------------------------------------
 

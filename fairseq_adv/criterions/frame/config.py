@@ -72,12 +72,13 @@ class AdversarialConfig(FairseqDataclass):
         default="fresh",
         metadata={"help": "dropout masks of the perturbed pass in the loss: drawn afresh, or those of the clean pass"},
     )
-    adv_passes: ChoiceEnum(["sequential", "concat"]) = field(  # type: ignore[valid-type]
+    adv_passes: ChoiceEnum(["sequential", "concat", "recompute"]) = field(  # type: ignore[valid-type]
         default="sequential",
         metadata={
             "help": "sequential: the clean and the perturbed pass one after the other (least memory, and with "
             "--adv-detach-clean only one graph at a time); concat: one pass over twice the rows where the perturbation "
-            "is known beforehand (fewer kernel launches)"
+            "is known beforehand (fewer kernel launches); recompute: the perturbed pass first without a graph, and "
+            "again with one when the clean graph is gone (one graph at a time, one pass more, the same gradient)"
         },
     )
     adv_seed: Optional[int] = field(
@@ -173,6 +174,12 @@ def check_adversarial(cfg: AdversarialConfig) -> None:
     if str(cfg.adv_passes) == "concat" and str(cfg.adv_outer_masks) == "shared":
         raise ValueError(
             "--adv-outer-masks shared needs --adv-passes sequential: in one pass each row draws masks of its own"
+        )
+    if str(cfg.adv_passes) == "recompute" and (cfg.adv_detach_clean or str(cfg.adv_objective) == "perturbed"):
+        option = "--adv-detach-clean" if cfg.adv_detach_clean else "--adv-objective perturbed"
+        raise ValueError(
+            f"--adv-passes recompute must be left out with {option}: one graph at a time is held there in any case, "
+            "without another pass"
         )
     if str(cfg.adv_objective) == "perturbed" and str(cfg.adv_passes) == "concat":
         raise ValueError(

@@ -9,12 +9,13 @@ from omegaconf import OmegaConf
 
 _NO_DIVERGENCE = "its loss has no divergence from a clean output"
 _FIRST_CLEAN = "its perturbation comes from the clean output, whose pass must come first"
+_ONE_GRAPH = "its passes are propagated back one after the other in any case"
 _NO_START = "it has no random start"
 
 ANY = "all"  # methods
 
-# option -> method -> why it would do nothing (or what it would break). A method's name may be followed by values of its
-# other options, for which alone the entry holds.
+# option -> method -> why it would do nothing (or what it would break). "option=value" is about this value alone. A
+# method's name may be followed by values of its other options, for which alone the entry holds.
 NOT_HONOURED: Dict[str, Dict[str, str]] = {
     "adv_sides": {"rdrop": "R-Drop perturbs neither side"},
     "adv_divergence": {
@@ -30,8 +31,9 @@ NOT_HONOURED: Dict[str, Dict[str, str]] = {
         "freelb": "all its passes share the masks of the first",
         "freeat": "it has one pass",
     },
+    "adv_passes=concat": dict.fromkeys(("smart", "vat", "scala"), _FIRST_CLEAN),
+    "adv_passes=recompute": dict.fromkeys(("conadv", "scala scala_loss=ce"), _ONE_GRAPH),
     "adv_passes": {
-        **dict.fromkeys(("smart", "vat", "scala"), _FIRST_CLEAN),
         "disadv": "its perturbation comes from the backward pass of the clean one",
         "freelb": "each of its passes needs the backward pass of the one before",
         "freeat": "it has one pass",
@@ -63,7 +65,10 @@ def not_honoured_by(method: str, cfg: Any) -> Iterator[Tuple[str, str]]:
 
     An option may come more than once.
     """
-    for option, methods in NOT_HONOURED.items():
+    for key, methods in NOT_HONOURED.items():
+        option = key.split("=")[0]
+        if "=" in key and not _is_set(cfg, key):
+            continue
         for entry, reason in methods.items():
             name, *settings = entry.split()
             if name in (method, ANY) and all(_is_set(cfg, setting) for setting in settings):

@@ -139,6 +139,44 @@ def test_concat_runs_one_pass(name):
     assert rows[:-1] == ([3] if name == "conadv" else [])
 
 
+@pytest.mark.parametrize("name", [*WITH_DIVERGENCE, "rdrop", "smart bregman"])
+@pytest.mark.parametrize("masks", ["fresh", "shared"])
+def test_recomputing_gives_the_gradient_of_both_graphs_at_once(name, masks):
+    """Both directions of the divergence's gradient are kept, and both perturbed passes have the same masks."""
+    batch, states, graphs = toy_batch(), [], []
+    options = {"smart_bregman": 0.5} if name.endswith("bregman") else {}
+    options.update({**WITH_DIVERGENCE, "rdrop": {"rdrop_alpha": 2.0}}[name.split()[0]])
+    options = honoured(f"{name.split()[0]}_label_smoothed", adv_outer_masks=masks, **options)
+    model = toy_model("transformer_shared", dropout=0.3).double()
+    both = run_update(method(name.split()[0], batch, **options), model, [batch])
+    state = torch.get_rng_state()
+    model.register_forward_pre_hook(lambda *_: states.append(torch.get_rng_state()))
+    model.register_forward_hook(lambda *_: graphs.append(torch.is_grad_enabled()))
+    ours = run_update(method(name.split()[0], batch, adv_passes="recompute", **options), model, [batch])
+    assert ours.loss.item() == pytest.approx(both.loss.item(), rel=1e-12)
+    for got, wanted in zip(ours.gradients, both.gradients):
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12)
+    assert ours.log.keys() == both.log.keys()
+    for key, value in both.log.items():
+        assert float(ours.log[key]) == pytest.approx(float(value), rel=1e-6), key
+    assert torch.equal(torch.get_rng_state(), state), "the next batch sees other random numbers"
+    outer = [i for i, _ in enumerate(graphs) if i == 0 or not graphs[i] or i == len(graphs) - 1]
+    assert graphs[-1] and not graphs[outer[1]] and torch.equal(states[-1], states[outer[1]])
+
+
+@pytest.mark.parametrize("name", WITH_DIVERGENCE)
+def test_recomputing_holds_one_graph_at_a_time(name):
+    model, batch = toy_model(), toy_batch()
+    criterion = method(name, batch, adv_passes="recompute", **WITH_DIVERGENCE[name])
+    assert backward_passes(criterion, model, batch) == 2
+
+
+@pytest.mark.parametrize("beside", [{"adv_detach_clean": True}, {"adv_objective": "perturbed"}])
+def test_recomputing_is_refused_where_one_graph_is_held_in_any_case(beside):
+    with pytest.raises(ValueError, match="--adv-passes recompute must be left out with --adv-"):
+        make_criterion("r3f_label_smoothed", adv_passes="recompute", **beside)
+
+
 # ---- --adv-detach-clean ------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 
 import pytest
+import torch
 
 from fairseq_adv.criterions.frame.config import AdversarialConfig, AscentConfig
 from fairseq_adv.criterions.frame.honoured import ANY, NOT_HONOURED
@@ -104,7 +105,22 @@ def test_an_option_changes_the_update_or_is_refused_by_name(case, option, head):
         assert str(refusal).startswith(name), refusal
         return
     assert not same_bits(changed, default), f"{name} {value} changes nothing and is not refused"
-    assert case not in NOT_HONOURED.get(option, {}), "the table says that it is refused"
+    for key in (option, f"{option}={value}"):
+        assert case not in NOT_HONOURED.get(key, {}), "the table says that it is refused"
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("case", CASES)
+def test_recomputed_passes_give_the_same_update_or_are_refused(case, head):
+    refused = {name.split()[0] for key in ("adv_passes", "adv_passes=recompute") for name in NOT_HONOURED[key]}
+    if case.split()[0] in refused - {"scala"} or case == "scala ce":
+        with pytest.raises(ValueError, match=r"^--adv-passes must be left out"):
+            third_update(case, head, adv_passes="recompute")
+        return
+    ours, default = third_update(case, head, adv_passes="recompute"), default_update(case, head, ())
+    assert ours.loss.item() == pytest.approx(default.loss.item(), rel=1e-6)
+    for got, wanted in zip(ours.gradients, default.gradients):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_every_common_option_is_walked():
@@ -113,7 +129,7 @@ def test_every_common_option_is_walked():
 
 def test_the_table_names_methods_and_options_that_there_are():
     names = {case.split()[0] for case in CASES}
-    assert set(NOT_HONOURED) <= set(VALUES)
+    assert {key.split("=")[0] for key in NOT_HONOURED} <= set(VALUES)
     assert {entry.split()[0] for methods in NOT_HONOURED.values() for entry in methods} <= {*names, ANY}
 
 
