@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
+import os
 import sys
 import textwrap
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -106,8 +108,14 @@ def cut_rest(argv: Sequence[str]) -> Tuple[List[str], List[str]]:
     return list(argv[:cut]), list(argv[cut + 1 :])
 
 
+def warn_alone() -> None:
+    """Log warnings and worse, or what ``LOGLEVEL`` says: fairseq asks for INFO on import where nothing was asked."""
+    logging.basicConfig(level=os.environ.get("LOGLEVEL", "WARNING").upper(), format="%(levelname)s: %(message)s")
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one sub-command and return its exit status: 0 fine, 1 found something wrong, 2 bad input."""
+    warn_alone()
     args = parse(sys.argv[1:] if argv is None else argv)
     try:
         return args.carry_out(args)

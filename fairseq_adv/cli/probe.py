@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -42,7 +41,6 @@ def run(args: argparse.Namespace) -> int:
     from fairseq_adv.report.runs import load_runs
 
     settings = from_arguments(ProbeSettings, args)
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq's log level would show every font
     for found in load_runs(args.runs):
         measure_run(found.folder, args, settings)
     runs = load_runs(args.runs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 from pathlib import Path
 
 from fairseq_adv.scoring.sentence_predictions import SCORE, score_run
@@ -34,7 +33,6 @@ def run(args: argparse.Namespace) -> int:
         result = json.loads(score.read_text(encoding="utf-8"))
     else:
         fairseq_adv.register()
-        logging.getLogger("fairseq").setLevel(logging.WARNING)
         result = score_run(args.folder, args.data, args.checkpoint)
     if args.json:
         print(json.dumps(result))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Sequence
@@ -13,6 +14,7 @@ import pytest
 import fairseq_adv
 from fairseq_adv.cli.fields import add_options, from_arguments
 from fairseq_adv.cli.main import COMMANDS, main, module_of
+from tests.integration.running import run_command
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -81,6 +83,21 @@ def test_user_dir_is_this_package_from_any_folder(
     assert path.is_absolute() and path.samefile(Path(fairseq_adv.__file__).parent)
     assert main(["user-dir", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"user_dir": str(path)}
+
+
+@pytest.mark.parametrize("level, told", [("", ["WARNING: warned"]), ("INFO", ["INFO: told", "WARNING: warned"])])
+def test_what_a_command_imports_logs_warnings_alone(level: str, told: Sequence[str]) -> None:
+    """In a process of its own: pytest's handlers are in place before any command here."""
+    lines = [
+        "import logging",
+        "from fairseq_adv.cli.main import main",
+        "main(['options', '--json'])",  # imports every task of fairseq, one of which sets the root logger up
+        "log = logging.getLogger('fairseq.tasks.translation')",
+        "log.info('told'), log.warning('warned')",
+    ]
+    env = {"LOGLEVEL": level} if level else {}
+    run = run_command([sys.executable, "-c", "\n".join(lines)], env=env)
+    assert [line for line in run.stderr.splitlines() if line.endswith(("told", "warned"))] == told
 
 
 @pytest.mark.parametrize("error", [ValueError("bad value"), FileNotFoundError("no file"), ImportError("no module")])
