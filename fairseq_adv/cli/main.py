@@ -46,6 +46,7 @@ COMMANDS = (
     "grid",
     "sweep",
     "study large-batch",
+    "study large-batch-sentences",
     "study sentences",
     "report",
     "probe",

@@ -83,6 +83,10 @@ def write_labels(labels: Sequence[str], classes: Sequence[str], output: Path, su
     write_indexed(folder / subset, rows, len(dictionary))
 
 
+def in_unit(numbers: Sequence[str], unit: float) -> List[str]:
+    return [repr(float(number) / unit) for number in numbers]
+
+
 def task_options(classes: Sequence[str], metrics: Sequence[str]) -> List[str]:
     """Options of the task and the criterion, and what the best checkpoint is chosen by."""
     words = ["--num-classes", str(len(classes) or 1)] + ([] if classes else ["--regression-target"])
@@ -99,7 +103,8 @@ def binarise(subsets: Dict[str, List[Any]], facts: Dict[str, Any], encoder: Path
         cut[subset] = binariser.write(columns, names, output, subset)
         for name in names:
             shutil.copyfile(binariser.dictionary_file, output / name / "dict.txt")
-        write_labels([example.label for example in examples], facts["classes"], output, subset)
+        labels = [example.label for example in examples]
+        write_labels(labels if facts["classes"] else in_unit(labels, facts["unit"]), facts["classes"], output, subset)
     options = task_options(facts["classes"], facts["metrics"])
     (output / "train-options").write_text(" ".join(options) + "\n", encoding="utf-8")
     (output / "set.json").write_text(json.dumps({**facts, "cut": cut}, indent=2) + "\n", encoding="utf-8")

@@ -67,8 +67,8 @@ def compared(system: Dict[int, ScoredRun], baseline: Dict[int, ScoredRun], subse
 
 
 def results(runs: Sequence[ScoredRun], baseline: str = "plain") -> List[Dict[str, Any]]:
-    """A row for each method and scored subset: values by seed, and the first metric against *baseline*."""
-    methods = by_method(runs)
+    """A row for each method, *baseline* first, and scored subset; the first metric is compared with *baseline*."""
+    methods = dict(sorted(by_method(runs).items(), key=lambda item: item[0] != baseline))
     subsets = [name for name in runs[0].scores if name != "valid"] or ["valid"]
     rows = []
     for subset in subsets:

@@ -83,14 +83,19 @@ class SentenceStudy:
         unknown = [method for method in self.shared if method not in self.grid or method == "plain"]
         if unknown:
             raise ValueError(f"--shared {unknown[0]} is none of the regularised --methods: {', '.join(self.grid)}")
-        missing = next((text for text in self.recipes if not Path(text.split()[0]).is_file()), None)
-        if missing is not None:
-            raise ValueError(f"there is no recipe {missing.split()[0]}")
+        refuse_missing(self.recipes)
 
     @property
     def grid(self) -> Dict[str, Sequence[str]]:
         """Method → strengths to choose from."""
         return dict(map(method_and_values, self.methods))
+
+
+def refuse_missing(recipes: Sequence[str]) -> None:
+    """Raise ``ValueError`` for a recipe that is not there."""
+    missing = next((text.split()[0] for text in recipes if not Path(text.split()[0]).is_file()), None)
+    if missing is not None:
+        raise ValueError(f"there is no recipe {missing}")
 
 
 def variant(method: str, value: str = "", shared: bool = False) -> Variant:
@@ -139,7 +144,7 @@ def run_study(study: SentenceStudy, train_options: Sequence[str] = ()) -> int:
     recipes = [Recipe(text.split(), train_options) for text in study.recipes]
     tried = [v for of_method in candidates(study).values() for v in of_method]
     for recipe in recipes:
-        _prepare(recipe, tried, study.seeds)
+        prepare(recipe, tried, study.seeds)
     first = [(recipe, v, study.seeds[0]) for recipe in recipes for v in tried]
     status = work(first, study)
     if status:
@@ -156,7 +161,8 @@ def run_study(study: SentenceStudy, train_options: Sequence[str] = ()) -> int:
     return 0
 
 
-def _prepare(recipe: Recipe, tried: Sequence[Variant], seeds: Sequence[int]) -> None:
+def prepare(recipe: Recipe, tried: Sequence[Variant], seeds: Sequence[int]) -> None:
+    """Run the recipe's steps before any training; raises ``ValueError`` with what failed."""
     for command in [*recipe.prepare(tried, seeds), ["bash", recipe.script, *recipe.options, "baselines"]]:
         words = [str(word) for word in command]
         if subprocess.run(words, check=False).returncode != 0:

@@ -13,6 +13,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from fairseq_adv.corpora.fetching import fetch
 from fairseq_adv.corpora.sentences.labelled import Example, SentenceSet
+from fairseq_adv.corpora.sentences.sts_b import UNIT
 
 HOME = "https://dl.fbaipublicfiles.com/glue/data"
 _MRPC_HOME = "https://dl.fbaipublicfiles.com/senteval/senteval_data"
@@ -66,7 +67,8 @@ def glue_set(name: str, subsets: Dict[str, List[Example]]) -> SentenceSet:
     task = TASKS[name]
     scored = [subset for subset, _ in task.dev]
     notes = ["scored on the development set, by which the checkpoint is chosen too"]
-    return SentenceSet(f"glue-{name}", task.classes, task.metrics, scored, subsets, HOME, notes)
+    unit = 1.0 if task.classes else UNIT
+    return SentenceSet(f"glue-{name}", task.classes, task.metrics, scored, subsets, HOME, notes, unit)
 
 
 def read_tsv(text: str, task: GlueTask, name: str) -> List[Example]:

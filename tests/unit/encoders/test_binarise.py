@@ -24,12 +24,14 @@ SINGLE = [
 PAIRS = [Example("the dogs", "a dog", "4.5"), Example("bark .", "the the quiet", "0"), Example("a", "run", "2.25")]
 
 
-def prepared(folder: Path, examples: Sequence[Example], classes: Sequence[str], kind: str = "bert") -> Path:
+def prepared(
+    folder: Path, examples: Sequence[Example], classes: Sequence[str], kind: str = "bert", unit: float = 1.0
+) -> Path:
     source = tiny_bert.write_model(folder / "original", model_type=kind)
     convert_bert(f"hf:{source}", folder / "encoder")
     metrics = ("accuracy", "f1") if classes else ("pearson", "spearman")
     subsets = {name: list(examples) for name in ("train", "valid", "test")}
-    made = SentenceSet("tiny", classes, metrics, ("test",), subsets)
+    made = SentenceSet("tiny", classes, metrics, ("test",), subsets, unit=unit)
     write_set(made, folder / "raw")
     command = ["sentences", "binarise", folder / "raw", "--encoder", folder / "encoder", "--output", folder / "bin"]
     assert main([str(word) for word in command]) == 0
@@ -79,6 +81,11 @@ def test_long_rows_are_cut_to_the_positions_and_counted(tmp_path: Path, kind: st
     assert len(rows[0]["tokens"]) == positions and rows[0]["tokens"].count("run") == 3
     assert "train 4 (1 cut)" in capsys.readouterr().out
     assert json.loads((tmp_path / "bin/set.json").read_text())["cut"] == {"train": 1, "valid": 1, "test": 1}
+
+
+def test_numbers_are_learned_in_the_unit_of_the_set(tmp_path: Path) -> None:
+    data = prepared(tmp_path, PAIRS, (), unit=5.0)
+    assert [row["target"] for row in rows_of(tmp_path, data)] == pytest.approx([0.9, 0, 0.45])
 
 
 def test_the_longest_sentence_is_cut_first() -> None:
