@@ -47,6 +47,7 @@ COMMANDS = (
     "sweep",
     "study large-batch",
     "study large-batch-sentences",
+    "study regime",
     "study sentences",
     "report",
     "probe",

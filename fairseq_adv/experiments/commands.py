@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import List
+from typing import Iterator, List
 
 FAIRSEQ_ADV = (sys.executable, "-m", "fairseq_adv.cli.main")
 PACKAGE = Path(__file__).resolve().parents[1]
 TRAIN_SMALL = Path(__file__).with_name("train_small.sh")
+LOSSES = "losses.log"  # of a run: what fairseq-validate printed for some of the sets
 
 _TO_FILE = (
     'output=$1; shift; device=(--cpu); python -c "import sys, torch; sys.exit(not torch.cuda.is_available())" '
@@ -34,3 +35,10 @@ def validation(data: Path, checkpoint: Path, output: Path, subsets: str) -> List
     options = ["--path", checkpoint, "--valid-subset", subsets, "--train-subset", "none"]
     options += ["--task", "adversarial_translation", "--max-tokens", 4096, "--required-batch-size-multiple", 1]
     return ["bash", "-c", _TO_FILE, "validate", output, data, *options, "--user-dir", PACKAGE, "--log-format", "json"]
+
+
+def losses(data: Path, run: Path, subsets: str, checkpoint_name: str = "checkpoint_best.pt") -> Iterator[List[object]]:
+    """:func:`validation` of a run's checkpoint into its :data:`LOSSES`, where that is missing or older."""
+    output, checkpoint = run / LOSSES, run / "checkpoints" / checkpoint_name
+    if not output.is_file() or output.stat().st_mtime < checkpoint.stat().st_mtime:
+        yield validation(data, checkpoint, output, subsets)

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from fairseq_adv.experiments.commands import evaluate, train_small, validation
+from fairseq_adv.experiments.commands import evaluate, losses, train_small
 from fairseq_adv.experiments.jobs import Command, Run, finish
 from fairseq_adv.experiments.large_batch_results import publish
 
@@ -132,9 +132,7 @@ def commands(setting: Setting, study: LargeBatchStudy) -> Iterator[Command]:
     score = run / "score.json"
     if not (score.is_file() and score.stat().st_mtime >= checkpoint.stat().st_mtime):
         yield evaluate(study.data, run, study.work_dir / "raw", "--checkpoint", study.checkpoint)
-    losses = run / "losses.log"
-    if not (losses.is_file() and losses.stat().st_mtime >= checkpoint.stat().st_mtime):
-        yield validation(study.data, checkpoint, losses, "train,valid")
+    yield from losses(study.data, run, "train,valid", study.checkpoint)
 
 
 def run_study(study: LargeBatchStudy) -> int:

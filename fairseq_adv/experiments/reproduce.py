@@ -12,13 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Dict, Iterator, List, Sequence, Tuple
 
-from fairseq_adv.experiments.commands import validation
+from fairseq_adv.experiments.commands import losses
 from fairseq_adv.experiments.grid_corpora import Corpus, PreparedFolder, Recipe, Variant, parse_variant
 from fairseq_adv.experiments.jobs import Command, Run, finish
 from fairseq_adv.experiments.reproduce_results import publish
 from fairseq_adv.papers.results import Batch, Result, by_name, results
-
-LOSSES = "losses.log"  # of a run: what fairseq-validate printed for training, validation and test set
 
 
 @dataclass(frozen=True)
@@ -75,11 +73,8 @@ def corpus_of(options: Reproduction, result: Result, for_all: Sequence[str]) -> 
 def commands(corpus: Corpus, variant: Variant, seed: int, with_losses: bool) -> Iterator[Command]:
     """Train, score, and where a table needs it validate on the training and the test set too."""
     yield from corpus.commands(variant, seed)
-    run = corpus.folder(variant, seed)
-    losses, checkpoint = run / LOSSES, run / "checkpoints/checkpoint_best.pt"
-    stale = not losses.is_file() or losses.stat().st_mtime < checkpoint.stat().st_mtime
-    if with_losses and stale and isinstance(corpus, PreparedFolder):
-        yield validation(corpus.path / "bin", checkpoint, losses, "train,valid,test")
+    if with_losses and isinstance(corpus, PreparedFolder):
+        yield from losses(corpus.path / "bin", corpus.folder(variant, seed), "train,valid,test")
 
 
 def planned(
