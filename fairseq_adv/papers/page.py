@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, Tuple
 
 from fairseq_adv.papers.choices import choices_table
+from fairseq_adv.papers.hyperparameters import ARCH_VALUES, CONADV_VALUES
 from fairseq_adv.papers.index import ARCH, CONADV, index_table
 from fairseq_adv.papers.values import DIRECTIONS, METHOD_VALUES
 
@@ -48,7 +49,12 @@ def _shown(value: object) -> str:
 TABLES: Dict[str, Tuple[Tuple[str, Callable[[], List[str]]], ...]] = {
     "methods.md": (("presets", presets_table), ("choices", choices_table)),
     "recipes.md": (("directions", directions_table),),
-    "papers.md": (("arch", lambda: index_table(ARCH)), ("conadv", lambda: index_table(CONADV))),
+    "papers.md": (
+        ("arch", lambda: index_table(ARCH)),
+        ("arch-values", lambda: index_table(ARCH_VALUES)),
+        ("conadv", lambda: index_table(CONADV)),
+        ("conadv-values", lambda: index_table(CONADV_VALUES)),
+    ),
 }
 
 
