@@ -29,15 +29,15 @@ RADIUS_OPTIONS: Dict[str, Sequence[str]] = {
 RADIUS = {"scala": 1.0, "disadv": 0.1, "conadv": 0.1}
 
 
-def method_and_factors(text: str) -> Tuple[str, List[int]]:
-    """``scala`` → ("scala", []), ``scala:4,16`` → ("scala", [4, 16])."""
-    method, _, factors = text.partition(":")
+def method_and_batches(text: str, methods: Sequence[str], unit: str = "FACTOR") -> Tuple[str, List[int]]:
+    """``scala`` → ("scala", []), ``scala:4,16`` → ("scala", [4, 16]), which are batches in *unit*."""
+    method, _, batches = text.partition(":")
     try:
-        if method in METHODS:
-            return method, [int(factor) for factor in factors.split(",")] if factors else []
+        if method in methods:
+            return method, [int(batch) for batch in batches.split(",")] if batches else []
     except ValueError:
         pass
-    raise ValueError(f"--methods takes {', '.join(METHODS)}, or with batches METHOD:FACTOR,FACTOR; got {text!r}")
+    raise ValueError(f"--methods takes {', '.join(methods)}, or with batches METHOD:{unit},{unit}; got {text!r}")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class LargeBatchStudy:
     @property
     def cells(self) -> List[Tuple[str, int]]:
         """(method, factor) of each cell, each once."""
-        chosen = [method_and_factors(text) for text in self.methods]
+        chosen = [method_and_batches(text, METHODS) for text in self.methods]
         return list(dict.fromkeys((method, factor) for method, own in chosen for factor in own or self.factors))
 
 

@@ -12,10 +12,11 @@ import math
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from fairseq_adv.experiments.grid_corpora import Recipe, Variant
 from fairseq_adv.experiments.jobs import Run, finish
+from fairseq_adv.experiments.large_batch import method_and_batches
 from fairseq_adv.experiments.large_batch_sentences_results import CLOCKS, Found, publish
 from fairseq_adv.experiments.sentence_results import read_run
 from fairseq_adv.experiments.sentence_study import prepare, refuse_missing
@@ -39,7 +40,8 @@ class LargeBatchSentences:
         metadata={"help": "recipe with its options, in quotes", "positional": True, "metavar": "RECIPE"}
     )
     methods: Sequence[str] = field(
-        default=tuple(OPTIONS), metadata={"help": "what to train", "choices": list(OPTIONS), "metavar": "METHOD"}
+        default=tuple(OPTIONS),
+        metadata={"help": "what to train; each perhaps with batches of its own", "metavar": "METHOD[:B,B]"},
     )
     batches: Sequence[int] = field(default=(32, 128, 512, 1024), metadata={"help": "rows of an update"})
     rates: Sequence[str] = field(
@@ -74,11 +76,19 @@ class LargeBatchSentences:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.slack < math.inf:
             raise ValueError(f"--slack must be finite and at least 0, got {self.slack}")
-        if min(self.batches) < 1:
-            raise ValueError(f"--batches must be at least 1, got {min(self.batches)}")
-        if "plain" not in self.methods:
-            raise ValueError("--methods must have plain: its accuracy at the smallest batch is the target")
+        smallest = self.cells[0][0]
+        if smallest < 1:
+            raise ValueError(f"--batches must be at least 1, got {smallest}")
+        if (smallest, "plain") not in self.cells:
+            raise ValueError("--methods must have plain at the smallest batch: its accuracy there is the target")
         refuse_missing([self.recipe])
+
+    @property
+    def cells(self) -> List[Tuple[int, str]]:
+        """(batch, method) of each cell, each once, by growing batch."""
+        named = [method_and_batches(text, tuple(OPTIONS), "BATCH") for text in self.methods]
+        cells = dict.fromkeys((batch, method) for method, own in named for batch in own or self.batches)
+        return sorted(cells, key=lambda cell: cell[0])
 
     def rates_of(self, method: str) -> Sequence[str]:
         return self.lamb_rates if method == "lamb" else self.rates
@@ -110,12 +120,7 @@ class Setting(NamedTuple):
 
 def grid(study: LargeBatchSentences) -> List[Setting]:
     """Every method, batch and rate, by growing batch."""
-    return [
-        Setting(method, batch, rate)
-        for batch in sorted(study.batches)
-        for method in study.methods
-        for rate in study.rates_of(method)
-    ]
+    return [Setting(method, batch, rate) for batch, method in study.cells for rate in study.rates_of(method)]
 
 
 def run_study(study: LargeBatchSentences) -> int:

@@ -51,7 +51,7 @@ class Recipe(NamedTuple):
             *words,
         ]
         environment = {**os.environ, "VIRTUAL_ENV": sys.prefix, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
     def check(self, *words: str) -> str:
         done = self.run(*words)

@@ -11,7 +11,7 @@ import pytest
 
 from fairseq_adv.cli.main import main
 from fairseq_adv.criterions import __path__ as criterions
-from fairseq_adv.experiments.large_batch_sentences import OPTIONS, LargeBatchSentences, Setting, chosen
+from fairseq_adv.experiments.large_batch_sentences import OPTIONS, LargeBatchSentences, Setting, chosen, grid
 from fairseq_adv.experiments.large_batch_sentences_results import Found, publish
 
 pytest.importorskip("matplotlib")
@@ -94,6 +94,15 @@ def test_with_a_slack_and_the_clock_of_the_cpu(recipe: Path, capsys: Any) -> Non
     assert "| 32 | plain | 2e-4 | 2 | 81.50 ± 0.71 | 71.50 ± 0.71 | 2/2 | 2 | 4 | 1.00 × |" in shown  # half of 8 s
 
 
+def test_a_method_may_have_batches_of_its_own(recipe: Path) -> None:
+    args = LargeBatchSentences(
+        recipe=str(recipe), methods=["plain:64,8", "lamb:64", "scala"], batches=(16,), rates=("1",)
+    )
+    assert [(each.batch, each.method) for each in grid(args)] == [
+        (8, "plain"), (16, "scala"), (64, "plain"), *[(64, "lamb")] * 4
+    ]  # fmt: skip
+
+
 def test_nothing_is_trained_again(recipe: Path) -> None:
     for _ in range(2):
         assert study(recipe, "--methods", "plain") == 0
@@ -123,7 +132,9 @@ def test_a_rate_that_diverged_is_not_chosen() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--methods", "lamb"], "--methods must have plain"),
+        (["--methods", "lamb"], "--methods must have plain at the smallest batch"),
+        (["--methods", "plain:32", "scala"], "--methods must have plain at the smallest batch"),
+        (["--methods", "plain", "scala:big"], "or with batches METHOD:BATCH,BATCH; got 'scala:big'"),
         (["--batches", "0"], "--batches must be at least 1, got 0"),
         (["--validations", "0"], "--validations must be at least 1, got 0"),
         (["--slack", "-1"], "--slack must be finite and at least 0, got -1.0"),
