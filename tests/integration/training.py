@@ -8,6 +8,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from torch import Tensor
 
+from fairseq_adv.criterions.heads.translation import TranslationHead
 from tests.integration.running import Training, build_trainer, default_args, epoch_batches
 
 Options = List[str]
@@ -43,21 +44,20 @@ VARIANTS: Dict[str, str] = {
 }
 
 
-def registered_methods() -> List[str]:
-    """Every criterion of the package for translation by the name that it is registered under."""
+def methods_of(head: Any) -> List[str]:
+    """Every criterion of the package for *head* by the name that it is registered under."""
     import fairseq_adv
 
     fairseq_adv.register()
     from fairseq.criterions import CRITERION_REGISTRY
 
     from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
-    from fairseq_adv.criterions.heads.translation import TranslationHead
 
     ours = {name: cls for name, cls in CRITERION_REGISTRY.items() if issubclass(cls, AdversarialCriterion)}
-    return sorted(name for name, cls in ours.items() if cls.head_type is TranslationHead)
+    return sorted(name for name, cls in ours.items() if cls.head_type is head)
 
 
-METHODS = registered_methods()
+METHODS = methods_of(TranslationHead)
 CASES = [*METHODS, *VARIANTS]
 
 
