@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
 from fairseq_adv.criterions.frame.batch import TrainingBatch, autocast
-from fairseq_adv.criterions.frame.conadv_options import ConadvConfig, check_conadv
+from fairseq_adv.criterions.frame.conadv_options import ConadvConfig, check_conadv, refuse_to_look_ahead
 from fairseq_adv.criterions.frame.config import run_seed
 from fairseq_adv.criterions.frame.delayed_batches import Delayed, DelayedBatches, on_device
 from fairseq_adv.criterions.frame.gathering import gather_on_first_rank, present_rank, world_size
@@ -83,12 +83,7 @@ class ConadvCriterion(AdversarialCriterion):
             self._epoch_of_delayed = int(state["epoch"]) if state else None
 
     def _open_line(self, model: Any) -> None:
-        if not hasattr(self.task, "upcoming_batches"):
-            raise ValueError(
-                "--conadv-mode lookahead needs the next update's batch, which the batch iterator of "
-                f"{type(self.task).__name__} does not tell: train with "
-                f"--task {self.head.own_task}, or choose --conadv-mode shifted"
-            )
+        refuse_to_look_ahead(self.task, self.head.own_task, self.hook(model))
         device, compute = next(model.parameters()).device, partial(self._upcoming_perturbation, model)
         if not self._spare:
             self.line = LookAhead(compute, device, self.cfg.conadv_delay)
@@ -224,7 +219,8 @@ class ConadvCriterion(AdversarialCriterion):
         scale = _HALF_LOSS_SCALE if next(batch.bare.parameters()).dtype != torch.float32 or self._amp else 1.0
 
         def loss(delta: Perturbation) -> Tensor:
-            with self.hook(batch.bare).adding(delta):
+            hook = self.hook(batch.bare)
+            with hook.buffers.untouched(), hook.adding(delta):
                 return batch.loss(batch.bare_pass()) * scale
 
         return one_step(
@@ -265,7 +261,7 @@ class ConadvCriterion(AdversarialCriterion):
         for index, delayed in enumerate(self._along):
             sample, delta = on_device(delayed, device)
             other = self.open_batch(batch.model, sample)
-            with untouched_rng(device):
+            with untouched_rng(device), self.hook(batch.bare).buffers.untouched():
                 reseed_from_state(device, stream=index)
                 adversarial = other.loss(other.passes.clean(delta))
             self._log_perturbed(batch, adversarial, delta)

@@ -11,6 +11,7 @@ from typing import Any, Callable, ContextManager, Dict, Iterator, List, Optional
 
 from torch import Tensor, nn
 
+from fairseq_adv.perturb.buffers import MovingBuffers
 from fairseq_adv.perturb.layout import Perturbation, place_on_tokens
 
 # side -> where a model may have the module that embeds its words, as ``embed_tokens``
@@ -33,6 +34,7 @@ class EmbeddingHook:
         refuse_compiled(model)
         self.model = model
         self.pads = pads
+        self.buffers = MovingBuffers(model)
         self.dims: Dict[str, int] = {}
         self._transform: Optional[Transform] = None
         self._running: List[str] = []  # the sides whose module is on the call stack, innermost last

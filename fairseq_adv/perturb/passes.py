@@ -7,13 +7,13 @@ the ascent. Three rules hold whatever it asks:
   gradient on any parameter;
 - outer passes (of the loss) run the model that the trainer wraps and draw fresh masks or replay the clean
   ones, as ``shared_masks`` says;
-- after each extra pass the generators are as the clean pass left them, so that plain training sees the
-  same numbers with and without extra passes.
+- after each extra pass the generators, and buffers that a pass moves, are as the clean pass left them, so that plain
+  training sees the same numbers with and without extra passes. All passes start from the same buffers.
 """
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Optional, Protocol, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -67,6 +67,7 @@ class BatchPasses:
         self._gradient_scale = gradient_scale
         self._before: Optional[RngState] = None
         self._after: Optional[RngState] = None
+        self._buffers_before: List[Tensor] = []
         self._fresh_passes = 0
         self._masks_of_last = 0  # which fresh masks the last outer pass could draw
 
@@ -78,7 +79,7 @@ class BatchPasses:
     def clean(self, delta: Optional[Perturbation] = None) -> Output:
         """The output at x (or at x + *delta*); the first pass, whose masks the others replay."""
         device = self.ids.device
-        self._before = RngState.capture(device)
+        self._before, self._buffers_before = RngState.capture(device), self._hook.buffers.capture()
         with self._hook.transforming(None if delta is None else self._hook.adder(delta)):
             output = self._outer()
         self._after = RngState.capture(device)
@@ -140,7 +141,8 @@ class BatchPasses:
                 self._after.restore()
                 reseed_from_state(self.ids.device, stream=self._fresh_passes)
                 self._fresh_passes += 1
-            with self._hook.transforming(transform):
+            with self._hook.buffers.untouched(), self._hook.transforming(transform):
+                self._hook.buffers.restore(self._buffers_before)
                 return run()
         finally:
             self._after.restore()

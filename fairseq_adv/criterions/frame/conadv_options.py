@@ -3,10 +3,12 @@
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from fairseq.dataclass import ChoiceEnum
 
 from fairseq_adv.criterions.frame.config import AdversarialConfig, require
+from fairseq_adv.perturb import EmbeddingHook
 
 
 @dataclass
@@ -81,3 +83,18 @@ def _refuse_what_looks_ahead(cfg: ConadvConfig) -> None:
                 f"{option}: --conadv-mode shifted steps along the gradient that its backward pass leaves at the clean "
                 "input, scaled as the loss is, one update later; choose --conadv-mode lookahead"
             )
+
+
+def refuse_to_look_ahead(task: Any, own_task: str, hook: EmbeddingHook) -> None:
+    """Raise ``ValueError`` where a coming batch is not told, or where the *hook*'s model cannot run it meanwhile."""
+    if not hasattr(task, "upcoming_batches"):
+        raise ValueError(
+            "--conadv-mode lookahead needs the next update's batch, which the batch iterator of "
+            f"{type(task).__name__} does not tell: train with --task {own_task}, or choose --conadv-mode shifted"
+        )
+    if hook.buffers:
+        raise ValueError(
+            "--conadv-mode lookahead computes perturbations beside the update, but each pass of "
+            f"{type(hook.model).__name__} moves its buffers (the statistics of batch norms, the vectors of "
+            "--spectral-norm-classification-head): choose --conadv-mode shifted, or disadv"
+        )

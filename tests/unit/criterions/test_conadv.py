@@ -317,6 +317,13 @@ def test_a_task_that_cannot_look_ahead_is_refused():
     make_criterion("conadv_label_smoothed", adv_lambda=0.0).begin_training(trainer_of(toy_model()), None)
 
 
+def test_a_model_whose_passes_move_buffers_cannot_be_run_beside_the_update():
+    model, task = toy_model(), task_that_tells([[]])
+    model.encoder.layers[0].fc1 = torch.nn.utils.spectral_norm(model.encoder.layers[0].fc1)
+    with pytest.raises(ValueError, match=r"TransformerModel moves its buffers .*--conadv-mode shifted"):
+        make_criterion("conadv_label_smoothed", task).begin_training(trainer_of(model), None)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -71,9 +71,11 @@ def test_gradients_taken_ahead_have_masks_of_their_own(passes):
     task.look_ahead, task.upcoming_batches, task.present_size = (lambda *_: None), (lambda: upcoming), (lambda: BATCHES)
     criterion = make_criterion("conadv_label_smoothed", task)
     trainer = SimpleNamespace(
-        cfg=SimpleNamespace(distributed_training=SimpleNamespace(ddp_backend="pytorch_ddp")), get_model=lambda: model
+        cfg=SimpleNamespace(distributed_training=SimpleNamespace(ddp_backend="pytorch_ddp")),
+        get_model=lambda: model,
+        _prepare_sample=lambda sample: (sample, False),
     )
     criterion.begin_training(trainer, None)
     run_update(criterion, model, micro_batches())
-    ahead, fresh = passes[::4], passes[3::4]  # taken ahead, on the spot, clean, perturbed
+    ahead, fresh = passes[2::4], passes[3::4]  # on the spot, clean, taken ahead, perturbed
     assert len(set(ahead)) == len(set(fresh)) == BATCHES and not set(ahead) & set(fresh)

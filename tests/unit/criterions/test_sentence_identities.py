@@ -88,6 +88,41 @@ def test_radius_zero_with_shared_masks(case, classes):
     assert_plain(f"{case.split()[0]}_sentence_prediction", classes, **NO_RADIUS[case])
 
 
+def spectral_model():
+    """Its head is divided by an estimated norm, which each pass refines (``--spectral-norm-classification-head``)."""
+    return sentence_model(3, dropout=0.3, spectral_norm_classification_head=True)
+
+
+def buffers_of(model):
+    return torch.cat([buffer.flatten().float() for buffer in model.buffers()])
+
+
+@pytest.mark.parametrize("case", NO_RADIUS)
+def test_radius_zero_with_shared_masks_under_a_spectral_norm(case):
+    ours, plain = spectral_model(), spectral_model()
+    criterion = criterion_of(f"{case.split()[0]}_sentence_prediction", 3, **NO_RADIUS[case])
+    update = run_update(criterion, ours, micro_batches(3))
+    assert same_bits(update, run_update(plain_criterion(3), plain, micro_batches(3)))
+    assert torch.equal(buffers_of(ours), buffers_of(plain))
+
+
+MODES = [("conadv", {"conadv_mode": "shifted"}), ("smart", {"adv_passes": "recompute"})]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*((name, {}) for name in IN_ONE_UPDATE), *((f"{name}_sentence_prediction", options) for name, options in MODES)],
+)
+def test_a_spectral_norm_is_estimated_once_for_each_batch(name, options):
+    ours, plain = spectral_model(), spectral_model()
+    criterion = criterion_of(name, 3, **options)
+    for update in range(2):
+        criterion.train()
+        run_update(criterion, ours, micro_batches(3), update)
+        run_update(plain_criterion(3), plain, micro_batches(3))
+        assert torch.equal(buffers_of(ours), buffers_of(plain)) and buffers_of(plain).numel() > 10
+
+
 @pytest.mark.parametrize("classes", CLASSES)
 def test_disadv_without_radius_is_twice_half_the_plain_gradient(classes):
     model, batch = sentence_model(classes, dropout=0.3), [sentence_batch(classes=classes)]
