@@ -19,7 +19,8 @@ from fairseq_adv.probe.loss_surface import even_distances, filter_normalised_dir
 from fairseq_adv.probe.noisy_text import changed_share, noisy_text
 from fairseq_adv.probe.sentences import SentenceSet, Subwords, load_subwords, subword_model
 from fairseq_adv.probe.settings import ProbeSettings
-from fairseq_adv.probe.trained_model import SIDES, TrainedModel, all_on_device, target_tokens
+from fairseq_adv.probe.trained_model import SIDES, TrainedModel, all_on_device
+from fairseq_adv.scoring.intervals import ratio_interval
 from fairseq_adv.scoring.languages import bleu_metric, tokenizer_for
 
 Record = Dict[str, Any]
@@ -34,23 +35,33 @@ class Robustness:
     ) -> None:
         self.model, self.sentences, self.subwords, self.settings = model, sentences, subwords, settings
         self.references = [subwords_of_target(model, subwords).text(e["target"]) for e in sentences.examples]
+        self.tokens = [len(example["target"]) for example in sentences.examples]
+        self._clean: List[float] = []  # bits of each sentence, once clean() was measured
 
     def clean(self) -> Record:
-        return self._scores(self.sentences, None)
+        record, self._clean = self._scores(self.sentences, None)
+        return record
+
+    def _rise(self, sentences: SentenceSet, perturb: Optional[Perturb]) -> Record:
+        """Scores, and by how much the nll is above the clean one, with the bounds of 95 % over drawn sentences."""
+        record, bits = self._scores(sentences, perturb)
+        rises = [moved - clean for moved, clean in zip(bits, self._clean)]
+        low, high = ratio_interval(rises, self.tokens)
+        return {**record, "rise": sum(rises) / sum(self.tokens), "rise_low": low, "rise_high": high}
 
     def worst(self, radius: float) -> Record:
         """δ of the loss is found on both sides, that of the translation on the source alone, all there is to move."""
         steps = self.settings.steps
         return {
             "radius": radius,
-            **self._scores(self.sentences, lambda s, sides: self.model.worst_case(s, radius, sides, steps)),
+            **self._rise(self.sentences, lambda s, sides: self.model.worst_case(s, radius, sides, steps)),
         }
 
     def random(self, radius: float) -> Record:
         seed = self.settings.seed
         return {
             "radius": radius,
-            **self._scores(self.sentences, lambda s, sides: self.model.random_perturbation(s, radius, sides, seed)),
+            **self._rise(self.sentences, lambda s, sides: self.model.random_perturbation(s, radius, sides, seed)),
         }
 
     def noise(self, kind: str, rate: float) -> Record:
@@ -63,22 +74,25 @@ class Robustness:
         words = [(t, n) for t, n, k in zip(texts, noisy, known) if k]
         changed = changed_share([t for t, _ in words], [n for _, n in words])
         record = {"kind": kind, "rate": rate, "changed_words": changed, "left_alone": known.count(False)}
-        return {**record, **self._scores(self.sentences.with_sources(moved), None)}
+        return {**record, **self._rise(self.sentences.with_sources(moved), None)}
 
-    def _scores(self, sentences: SentenceSet, perturb: Optional[Perturb]) -> Record:
-        total, tokens, hypotheses = 0.0, 0, {}
+    def _scores(self, sentences: SentenceSet, perturb: Optional[Perturb]) -> Tuple[Record, List[float]]:
+        """nll and BLEU, and the bits of each sentence in their order."""
+        bits: Dict[int, float] = {}
+        hypotheses: Dict[int, torch.Tensor] = {}
         for sample in sentences.batches(self.settings.max_tokens):
             sample = self.model.on_device(sample)
             delta = None if perturb is None else perturb(sample, SIDES)
             with torch.no_grad(), self.model.moved_by(delta):
-                total += float(self.model.nll(sample))
-            tokens += target_tokens(sample, self.model.pads)
+                losses = (self.model.sentence_nll(sample).double() / math.log(2)).tolist()
+            bits.update(zip(sample["id"].tolist(), losses))
             if not self.settings.no_bleu:
                 hypotheses.update(self.model.translate(sample, None if perturb is None else perturb(sample, SIDES[:1])))
-        record: Record = {"nll": total / tokens / math.log(2)}
+        order = [int(example["id"]) for example in sentences.examples]
+        record: Record = {"nll": sum(bits.values()) / sum(self.tokens)}
         if not self.settings.no_bleu:
-            record["bleu"] = self._bleu([hypotheses[int(e["id"])] for e in sentences.examples])
-        return record
+            record["bleu"] = self._bleu([hypotheses[number] for number in order])
+        return record, [bits[number] for number in order]
 
     def _bleu(self, hypotheses: Sequence[torch.Tensor]) -> float:
         metric = bleu_metric(tokenizer_for(self.model.task.cfg.target_lang), self.settings.lowercase)

@@ -54,11 +54,15 @@ class TrainedModel:
 
     def nll(self, sample: Dict[str, Any]) -> Tensor:
         """Negative log-likelihood of the references, a sum over target tokens in nats."""
+        return self.sentence_nll(sample).sum()
+
+    def sentence_nll(self, sample: Dict[str, Any]) -> Tensor:
+        """That of each reference (B)."""
         net_output = self.model(**sample["net_input"])
         log_probs = self.model.get_normalized_probs(net_output, log_probs=True)
         target = sample["target"]
         chosen = log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)
-        return -chosen.masked_fill(target.eq(self.pads["tgt"]), 0.0).sum()
+        return -chosen.masked_fill(target.eq(self.pads["tgt"]), 0.0).sum(-1)
 
     def averaged_loss(self, batches: Sequence[Dict[str, Any]]) -> AveragedLoss:
         """The nll per target token as a function of the parameters; tied parameters are one."""

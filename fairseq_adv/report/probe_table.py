@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from fairseq_adv.report.runs import Run
 from fairseq_adv.report.table import Cell, cell
 
 Record = Dict[str, Any]
+
+
+@dataclass(frozen=True)
+class OneSeed(Cell):
+    """The number of one seed with the bounds of 95 % over drawn sentences."""
+
+    low: float
+    high: float
+
+    def text(self, decimals: int, plus_minus: str = "±") -> str:
+        return f"{self.mean:.{decimals}f} [{self.low:.{decimals}f}, {self.high:.{decimals}f}]"
 
 
 @dataclass(frozen=True)
@@ -25,30 +36,46 @@ def probed(runs: Sequence[Run]) -> List[Run]:
     return [run for run in runs if run.probe]
 
 
+class Measured(NamedTuple):
+    """One number of one run; *bounds* where its sentences give them."""
+
+    name: str
+    decimals: int
+    value: float
+    bounds: Optional[Tuple[float, float]] = None
+
+
 def probe_rows(runs: Sequence[Run]) -> List[ProbeRow]:
     """Mean and deviation over the seeds of each method, a row for each thing that was measured."""
     runs = probed(runs)
-    names: Dict[Tuple[str, int], None] = {}
-    found: Dict[Tuple[str, str], List[float]] = {}
+    decimals: Dict[str, int] = {}
+    found: Dict[Tuple[str, str], List[Measured]] = {}
     for run in runs:
-        for name, decimals, value in _values(run.probe):
-            names[(name, decimals)] = None
-            found.setdefault((name, run.method), []).append(value)
+        for number in _values(run.probe):
+            decimals[number.name] = number.decimals
+            found.setdefault((number.name, run.method), []).append(number)
     methods = list(dict.fromkeys(run.method for run in runs))
     return [
-        ProbeRow(name, decimals, {method: cell(found.get((name, method), [])) for method in methods})
-        for name, decimals in names
+        ProbeRow(name, places, {method: _cell(found.get((name, method), [])) for method in methods})
+        for name, places in decimals.items()
     ]
 
 
-def _values(probe: Record) -> List[Tuple[str, int, float]]:
-    """(name, decimals, value) of everything in one run's record."""
-    values: List[Tuple[str, int, float]] = []
+def _cell(numbers: Sequence[Measured]) -> Cell:
+    if len(numbers) == 1 and numbers[0].bounds:
+        return OneSeed(numbers[0].value, math.nan, *numbers[0].bounds)
+    return cell([number.value for number in numbers])
+
+
+def _values(probe: Record) -> List[Measured]:
+    """Everything in one run's record."""
+    values: List[Measured] = []
     for subset, found in probe.get("subsets", {}).items():
         for name, record in labelled(found):
-            for key, heading, decimals in (("nll", "nll", 3), ("bleu", "BLEU", 2)):
+            for key, heading, decimals in (("nll", "nll", 3), ("rise", "rise of nll", 3), ("bleu", "BLEU", 2)):
                 if key in record:
-                    values.append((f"{subset}, {name}: {heading}", decimals, record[key]))
+                    bounds = (record["rise_low"], record["rise_high"]) if key == "rise" else None
+                    values.append(Measured(f"{subset}, {name}: {heading}", decimals, record[key], bounds))
     return values + _sharpness_values(probe.get("sharpness", {}))
 
 
@@ -60,17 +87,16 @@ def labelled(found: Record) -> List[Tuple[str, Record]]:
     return pairs + [(f"{r['kind']} at {r['rate']:.0%} of letters", r) for r in found.get("noise", [])]
 
 
-def _sharpness_values(found: Record) -> List[Tuple[str, int, float]]:
+def _sharpness_values(found: Record) -> List[Measured]:
     if not found:
         return []
     where = f"{found['sentences']} pairs of {found['subset']}"
-    values = [(f"{where}: nll (nats)", 3, found["nll"]), (f"{where}: ‖θ‖", 1, found["parameter_norm"])]
-    values.append((f"{where}: largest eigenvalue of the Hessian", 2, found["eigenvalue"]))
-    values += [(f"{where}: SAM's rise, ρ = {sam['rho']:g}", 4, sam["rise"]) for sam in found["sam"]]
+    values = [Measured(f"{where}: nll (nats)", 3, found["nll"]), Measured(f"{where}: ‖θ‖", 1, found["parameter_norm"])]
+    values.append(Measured(f"{where}: largest eigenvalue of the Hessian", 2, found["eigenvalue"]))
+    values += [Measured(f"{where}: SAM's rise, ρ = {sam['rho']:g}", 4, sam["rise"]) for sam in found["sam"]]
     line = found["line"]
     rise = _mean([(losses[0] + losses[-1]) / 2 for losses in line["nll"]]) - found["nll"]
-    values.append((f"{where}: rise along random lines at ±{line['distances'][-1]:g}", 3, rise))
-    return values
+    return [*values, Measured(f"{where}: rise along random lines at ±{line['distances'][-1]:g}", 3, rise)]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""How large a difference between two systems is: the paired bootstrap's interval (Koehn 2004)."""
+"""How far a number on a test set can be trusted: intervals by the bootstrap over sentences (Koehn 2004)."""
 
 from __future__ import annotations
 
@@ -27,4 +27,15 @@ def difference_interval(
         differences.append(other - one)
     outside = (1 - LEVEL) / 2
     low, high = np.quantile(differences, [outside, 1 - outside])
+    return float(low), float(high)
+
+
+def ratio_interval(sums: Sequence[float], counts: Sequence[float], samples: int = 1000) -> Tuple[float, float]:
+    """The bounds that the central 95 % of Σ *sums* / Σ *counts* lie in, over sentences drawn with replacement."""
+    import numpy as np
+
+    drawn = np.random.default_rng(RESAMPLING_SEED)
+    rows = drawn.integers(0, len(counts), (samples, len(counts)))  # samples x sentences
+    ratios = np.asarray(sums)[rows].sum(axis=1) / np.asarray(counts)[rows].sum(axis=1)
+    low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

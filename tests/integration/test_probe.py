@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Dict
 
@@ -42,11 +43,15 @@ def test_losses_rise_with_the_worst_case_and_the_page_shows_them(
     words = ["probe", *named, "--output", str(tmp_path / "page"), "--measure", "worst", "random", "sharpness"]
     words += ["--remove-bpe", "none", "--plane", "3", "--points", "5", *OPTIONS]
     assert main(words) == 0
-    assert "test, worst-case δ, ‖δ‖ = 0.5: nll" in capsys.readouterr().out
+    assert re.search(r"test, worst-case δ, ‖δ‖ = 0.5: rise of nll +\d\.\d{3} \[\d\.\d{3}, \d", capsys.readouterr().out)
     record = json.loads((runs["plain"] / "probe.json").read_text())
     found = record["subsets"]["test"]
     assert found["worst"][0]["nll"] > found["random"][0]["nll"] > 0.9 * found["clean"]["nll"]
     assert found["clean"]["bleu"] >= 0 and found["sentences"] == 16
+    for moved in (*found["worst"], *found["random"]):
+        assert moved["rise"] == pytest.approx(moved["nll"] - found["clean"]["nll"], abs=1e-9)
+        assert moved["rise_low"] <= moved["rise"] <= moved["rise_high"]
+    assert found["worst"][0]["rise_low"] > 0
     sharpness = record["sharpness"]
     assert sharpness["eigenvalue"] > 0 and sharpness["sam"][0]["rise"] > 0
     assert all(line[2] == pytest.approx(sharpness["nll"], rel=1e-5) for line in sharpness["line"]["nll"])

@@ -38,6 +38,7 @@ def nll_by_hand(model: TrainedModel, sample: Dict[str, Any]) -> float:
 def test_nll_counts_real_target_tokens(model: TrainedModel) -> None:
     sample = toy_batch()
     assert float(model.nll(sample)) == pytest.approx(nll_by_hand(model, sample), rel=1e-5)
+    assert model.sentence_nll(sample).shape == (3,) and float(model.sentence_nll(sample)[0]) < float(model.nll(sample))
     assert target_tokens(sample, model.pads) == 4 + 2 + 6 + 3
 
 
