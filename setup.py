@@ -8,7 +8,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "fairseq_adv/version.py").read_text())[1]
+VERSION = re.findall(r'__version__ = "([^"]+)"', (HERE / "fairseq_adv/version.py").read_text())[0]
 
 # One module `fairseq`, three distributions: which of them installs depends on the interpreter.
 _LINUX_X86 = 'sys_platform == "linux" and platform_machine == "x86_64"'

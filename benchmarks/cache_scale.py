@@ -28,7 +28,7 @@ import tempfile
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, List, Tuple
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 import torch
@@ -64,8 +64,10 @@ def draw_lengths(count: int, seed: int) -> np.ndarray:
 def open_for_writing(args: argparse.Namespace, directory: str, tokens: int, records: int) -> PerturbationCache:
     spec = CacheSpec({f"dim.{side}": args.dim for side in SIDES}, epsilon=1.0, dtype=args.dtype)
     expected = 2 * estimate_bytes(tokens, tokens, records, args.dim, args.dim, args.dtype)
-    options = dict(ema=0.01, run_id="benchmark", shard_bytes=args.shard_mb << 20, expected_bytes=expected)
-    return PerturbationCache(directory, spec, **options)  # type: ignore[arg-type]
+    options: Dict[str, Any] = dict(
+        ema=0.01, run_id="benchmark", shard_bytes=args.shard_mb << 20, expected_bytes=expected
+    )
+    return PerturbationCache(directory, spec, **options)
 
 
 def write(args: argparse.Namespace, cache: PerturbationCache, ids: np.ndarray, lengths: np.ndarray) -> Dict[str, Any]:
@@ -159,19 +161,28 @@ class Work:
             self.matrix @ self.matrix
 
 
+class Loop(NamedTuple):
+    """Seconds of a whole loop, of each wait for what is served, and of each wait until δ is in place."""
+
+    whole: float
+    read: List[float]
+    serve: List[float]
+
+
 def train_loop(
     batches: List[KnownBatch], serve: Serve, foresee: Callable[[KnownBatch], None], work: Callable[[], None]
-) -> Tuple[float, List[float], List[float]]:
-    """Seconds of the whole loop, of the waiting for what is served, and of the waiting until δ is in place."""
+) -> Loop:
     told: Deque[KnownBatch] = deque()
-    coming, waits, places = iter(batches), [], []
+    coming = iter(batches)
+    waits: List[float] = []
+    places: List[float] = []
     start = time.perf_counter()
     while True:
         while len(told) <= AHEAD and (batch := next(coming, None)) is not None:
             foresee(batch)
             told.append(batch)
         if not told:
-            return time.perf_counter() - start, waits, places
+            return Loop(time.perf_counter() - start, waits, places)
         batch = told.popleft()
         asked = time.perf_counter()
         served = serve(batch)
@@ -192,17 +203,17 @@ def compare(
     work, facts = Work(args.update_ms), {}
     for kind, ids in (("mixed", everything), ("whole", neighbors.cache_ids[: args.in_ram])):
         batches = draw_batches(args, ids, lengths, args.seed)
-        rounds = []
+        rounds: List[Tuple[Loop, Loop]] = []
         for _ in range(args.rounds + 1):  # the first one warms up
             disk = train_loop(batches, lambda batch: perturbations.serve(batch).sides, perturbations.foresee, work)
             ram = train_loop(batches, in_memory, lambda batch: None, work)
             rounds.append((disk, ram))
         for name, place in (("", 0), ("_in_ram", 1)):
-            facts[f"{kind}{name}_batches_per_s"] = statistics.median(len(batches) / r[place][0] for r in rounds[1:])
-            for what, part in (("read", 1), ("serve", 2)):
-                waits = [seconds for r in rounds[1:] for seconds in r[place][part]]
+            facts[f"{kind}{name}_batches_per_s"] = statistics.median(len(batches) / r[place].whole for r in rounds[1:])
+            for what in ("read", "serve"):
+                waits = [seconds for r in rounds[1:] for seconds in getattr(r[place], what)]
                 facts[f"{kind}{name}_{what}_wait_ms"] = 1e3 * statistics.median(waits)
-        facts[f"{kind}_of_in_ram"] = statistics.median(r[1][0] / r[0][0] for r in rounds[1:])
+        facts[f"{kind}_of_in_ram"] = statistics.median(r[1].whole / r[0].whole for r in rounds[1:])
     return facts
 
 

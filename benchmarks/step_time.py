@@ -146,7 +146,9 @@ class Subject:
     def count_passes(self, samples: List[Any]) -> Dict[str, int]:
         """Forward passes of one update (a pass over twice the rows counts twice); among them those to δ and without
         a graph."""
-        from fairseq_adv.criterions.frame import batch as frame_batch
+        from fairseq_adv.criterions.frame import batch
+
+        frame_batch: Any = batch
 
         counts, rows = {"forward": 0, "inner": 0, "no_graph": 0}, samples[0]["target"].size(0)
         original = frame_batch.bare_pass

@@ -20,11 +20,11 @@ _ROW = struct.Struct("<8i")  # pid, phase, how many phases have begun, epoch, up
 
 
 class Position(NamedTuple):
-    """What a rank was doing: ``phase`` of :data:`PHASES`, the ``count``-th phase that it entered."""
+    """What a rank was doing: ``phase`` of :data:`PHASES`, the ``entered``-th phase that it entered."""
 
     pid: int
     phase: str
-    count: int
+    entered: int
     epoch: int
     update: int
     refreshing: bool
@@ -68,7 +68,7 @@ class Reporter:
             @functools.wraps(function)
             def shown(*args: Any, **kwargs: Any) -> Any:
                 outer = self.now.phase
-                self.show(phase=name, count=self.now.count + 1)
+                self.show(phase=name, entered=self.now.entered + 1)
                 result = function(*args, **kwargs)
                 self.show(phase="between" if outer == "start" else outer)
                 return result

@@ -122,8 +122,8 @@ class Soak:
             if plan.aim == "time":
                 due = position.updates_done >= 1
             else:
-                entries += position.phase == plan.aim and position.count != count
-                count = position.count if position.phase == plan.aim else count
+                entries += position.phase == plan.aim and position.entered != count
+                count = position.entered if position.phase == plan.aim else count
                 due = entries >= plan.entry
             if due:
                 break

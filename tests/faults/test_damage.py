@@ -10,7 +10,7 @@ import pytest
 from fairseq_adv.cache import open_cache
 from fairseq_adv.cache.verify import verify_generation
 from tests.unit.cache import caches
-from tests.unit.cache.caches import open_for_writing, refresh
+from tests.unit.cache.caches import open_for_writing, reader_of, refresh
 
 IDS = list(range(40))
 pytestmark = pytest.mark.usefixtures("either_cache")
@@ -41,7 +41,7 @@ def test_a_flipped_bit_anywhere_is_found_and_named(tmp_path, dtype):
         data = bytearray(good)
         data[offset] ^= 0x10
         path.write_bytes(data)
-        damaged = verify_generation(str(tmp_path), cache.reader.manifest)
+        damaged = verify_generation(str(tmp_path), reader_of(cache).manifest)
         assert damaged and path.name in damaged[0], name
         is_record = name in ("src", "tgt") or name.endswith(("_mean", "_scale"))
         assert damaged[0].startswith("sample " if is_record else "shard "), name
@@ -51,7 +51,7 @@ def test_a_flipped_bit_anywhere_is_found_and_named(tmp_path, dtype):
                 reader.read(reader.ids, side)
                 reader.read_means(reader.ids, side)
     path.write_bytes(good)
-    assert verify_generation(str(tmp_path), cache.reader.manifest) == []
+    assert verify_generation(str(tmp_path), reader_of(cache).manifest) == []
 
 
 def test_truncation_and_extension_before_and_after_opening(tmp_path):
@@ -63,7 +63,7 @@ def test_truncation_and_extension_before_and_after_opening(tmp_path):
         path.write_bytes(good[:size] + b"x" * (size - len(good)))
         with pytest.raises(ValueError, match=f"shard .*{path.name} has {size} bytes"):
             open_cache(tmp_path)
-        assert path.name in verify_generation(str(tmp_path), cache.reader.manifest)[0]
+        assert path.name in verify_generation(str(tmp_path), reader_of(cache).manifest)[0]
     path.write_bytes(good)
     reader = open_cache(tmp_path)
     os.truncate(path, len(good) // 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,17 @@ from fairseq_adv.cache import open_cache
 from fairseq_adv.cache.store import Refreshed
 from tests.faults.failing_calls import fail_call
 from tests.unit.cache import caches
-from tests.unit.cache.caches import DIM, assert_same, contents, delta, on_ranks, open_for_writing, put, refresh
+from tests.unit.cache.caches import (
+    DIM,
+    assert_same,
+    contents,
+    delta,
+    on_ranks,
+    open_for_writing,
+    put,
+    reader_of,
+    refresh,
+)
 
 IDS = list(range(40))
 pytestmark = pytest.mark.usefixtures("either_cache")
@@ -75,7 +86,7 @@ def test_a_disk_that_fails_beside_the_training_stops_every_rank(tmp_path, monkey
     one = threading.Event()
 
     def train(rank, comm):
-        cache = open_for_writing(tmp_path, rank=rank, world_size=2, comm=comm, shard_bytes=1)
+        cache: Any = open_for_writing(tmp_path, rank=rank, world_size=2, comm=comm, shard_bytes=1)
         cache.begin_refresh(1)
         if rank == 0:
             put_beside(cache, IDS[::2], 1).result()
@@ -95,7 +106,7 @@ def test_a_disk_that_fails_beside_the_training_stops_every_rank(tmp_path, monkey
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_values_that_must_not_be_cached_are_refused_beside_the_training(tmp_path, ranks):
     def train(rank, comm):
-        cache = open_for_writing(tmp_path, rank=rank, world_size=ranks, comm=comm)
+        cache: Any = open_for_writing(tmp_path, rank=rank, world_size=ranks, comm=comm)
         cache.begin_refresh(1)
         bad = torch.full((2, DIM), float("nan") if rank == ranks - 1 else 0.0)
         cache.put_later(1, lambda: Refreshed([rank], {side: [bad] for side in caches.SIDES}))
@@ -127,13 +138,13 @@ def test_what_is_written_beside_is_what_is_written_at_once(tmp_path):
             cache.prepare_checkpoint()
             cache.commit(expected_ids=IDS)
     assert_same(contents(both[0]), contents(both[1]))
-    shards = [[(s["n"], s["size"]) for s in cache.reader.manifest.shards] for cache in both]
+    shards = [[(s["n"], s["size"]) for s in reader_of(cache).manifest.shards] for cache in both]
     assert shards[0] == shards[1] and len(shards[0]) > 5
 
 
 def test_an_error_of_any_type_stops_every_rank(tmp_path, monkeypatch):
     def train(rank, comm):
-        cache = open_for_writing(tmp_path, rank=rank, world_size=2, comm=comm)
+        cache: Any = open_for_writing(tmp_path, rank=rank, world_size=2, comm=comm)
         cache.begin_refresh(1)
         if rank == 1:
             cache._writer.seal = lambda: [][0]
@@ -145,7 +156,7 @@ def test_an_error_of_any_type_stops_every_rank(tmp_path, monkeypatch):
 
 def test_one_sample_from_two_ranks_is_refused(tmp_path):
     def train(rank, comm):
-        cache = open_for_writing(tmp_path, rank=rank, world_size=2, comm=comm)
+        cache: Any = open_for_writing(tmp_path, rank=rank, world_size=2, comm=comm)
         refresh(cache, IDS[rank::2], 1)
         before = contents(cache)
         cache.begin_refresh(2)

@@ -83,7 +83,7 @@ except OSError as error:
 def test_a_second_job_is_refused_and_after_a_takeover_the_first_is_fenced(tmp_path):
     words = [sys.executable, "-c", HOLDER, str(tmp_path), *caches.SIDES]
     with subprocess.Popen(words, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
-        assert first.stdout.readline() == "ready\n"
+        assert first.stdout is not None and first.stdout.readline() == "ready\n"
         with pytest.raises(ValueError, match=rf"in use by run other \(process {first.pid} on .*--cache-takeover"):
             open_for_writing(tmp_path)
         second = open_for_writing(tmp_path, takeover=True)
@@ -97,7 +97,7 @@ def test_a_second_job_is_refused_and_after_a_takeover_the_first_is_fenced(tmp_pa
 def test_the_directory_of_a_dead_job_is_free(tmp_path):
     words = [sys.executable, "-c", HOLDER, str(tmp_path), *caches.SIDES]
     with subprocess.Popen(words, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
-        first.stdout.readline()
+        assert first.stdout is not None and first.stdout.readline() == "ready\n"
         first.kill()
     assert (tmp_path / "OWNER").exists()
     refresh(open_for_writing(tmp_path), IDS, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from typing import Set
 
 import pytest
 
@@ -12,7 +13,7 @@ from fairseq_adv.cache import open_cache
 from fairseq_adv.cache.files import Files, files
 from fairseq_adv.cache.opening import check_room, folder_bytes
 from tests.faults.failing_calls import fail_call
-from tests.unit.cache.caches import assert_same, contents, open_for_writing, put, refresh
+from tests.unit.cache.caches import assert_same, contents, open_for_writing, put, reader_of, refresh
 
 IDS = list(range(20))
 pytestmark = pytest.mark.usefixtures("either_cache")
@@ -22,7 +23,8 @@ class StaleHandles:
     """A server that forgets the handles of a moment: each descriptor of then fails until its file is opened anew."""
 
     def __init__(self, monkeypatch):
-        self.stale, self.reopened = set(), 0
+        self.stale: Set[int] = set()
+        self.reopened = 0
         preadv, plain_open = Files.preadv, Files.open
 
         def open_anew(files, *args):
@@ -49,14 +51,14 @@ def test_a_stale_handle_is_replaced(tmp_path, monkeypatch, dtype):
     cache.commit()
     want, server = contents(cache), StaleHandles(monkeypatch)
     monkeypatch.setattr(files, "retry_seconds", 5.0)
-    server.stale |= set(cache.reader._descriptors.values())
+    server.stale |= set(reader_of(cache)._descriptors.values())
     number = len(server.stale)
     assert number == len(IDS)
     start = time.monotonic()
     assert_same(contents(cache), want)
     assert server.reopened == number and time.monotonic() - start < 5
-    server.stale |= set(cache.reader._descriptors.values())
-    means, norms = cache.reader.read_means(IDS, "src")
+    server.stale |= set(reader_of(cache)._descriptors.values())
+    means, norms = reader_of(cache).read_means(IDS, "src")
     assert means.shape[0] == norms.shape[0] == len(IDS) and not server.stale
 
 
@@ -71,9 +73,9 @@ def test_a_file_that_stays_stale_is_named_after_the_bound(tmp_path, monkeypatch)
     monkeypatch.setattr(files, "retry_seconds", 0.3)
     start = time.monotonic()
     with pytest.raises(OSError, match=r"w0000.*for 0\.3 s; is the cache directory mounted"):
-        cache.reader.read(IDS, "src")
+        reader_of(cache).read(IDS, "src")
     assert time.monotonic() - start < 3
-    assert len(cache.reader._descriptors) <= 1
+    assert len(reader_of(cache)._descriptors) <= 1
 
 
 def test_a_stall_is_only_slow(tmp_path, monkeypatch):
@@ -158,7 +160,7 @@ def test_a_low_limit_of_open_files(tmp_path, monkeypatch):
     for i in IDS:
         put(cache, [i], 1)
     cache.commit()
-    opened = set()
+    opened: Set[int] = set()
     plain_open, plain_close = os.open, os.close
 
     def limited(self, path, flags, mode=0o666):
@@ -176,4 +178,4 @@ def test_a_low_limit_of_open_files(tmp_path, monkeypatch):
     monkeypatch.setattr(Files, "open", limited)
     monkeypatch.setattr(os, "close", close)
     assert_same(contents(open_cache(tmp_path)), want)
-    assert len(cache.reader.shards) == len(IDS) > 5
+    assert len(reader_of(cache).shards) == len(IDS) > 5

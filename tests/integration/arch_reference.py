@@ -5,7 +5,7 @@ The only thing taken from the package is the stream of random numbers, which has
 
 from __future__ import annotations
 
-from typing import Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ class FixedEmbedding(nn.Module):
         return self.vectors
 
 
-def distribution(model: nn.Module, source: Tensor, prefix: Tensor, src_delta: Tensor, tgt_delta: Tensor) -> Tensor:
+def distribution(model: Any, source: Tensor, prefix: Tensor, src_delta: Tensor, tgt_delta: Tensor) -> Tensor:
     """softmax f(x + δ), ``T x V``, for one sentence without padding."""
     encoder_table, decoder_table = model.encoder.embed_tokens, model.decoder.embed_tokens
     try:
@@ -49,7 +49,7 @@ def project(delta: Tensor, epsilon: float) -> Tensor:
 
 
 def worst_case(
-    model: nn.Module, source: Tensor, prefix: Tensor, sample_id: int, epoch: int, seed: int,
+    model: Any, source: Tensor, prefix: Tensor, sample_id: int, epoch: int, seed: int,
     epsilon: float, steps: int, step_size: float,
 ) -> Dict[str, Tensor]:  # fmt: skip
     """Algorithm 1: δ⁰ uniform and of norm ε, then S times δ ← Π_ε(δ + η g/‖g‖), each side by itself."""

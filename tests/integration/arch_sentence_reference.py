@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, NamedTuple, Tuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fairseq_adv.perturb.noise import sample_noise
 from tests.unit.criterions import sentence_reference as sent
@@ -37,7 +37,7 @@ class Rule(NamedTuple):
         return delta * min(1.0, self.epsilon / float(delta.norm()))
 
 
-def worst_case(model: nn.Module, tokens: Tensor, sample_id: int, epoch: int, seed: int, rule: Rule) -> Tensor:
+def worst_case(model: Any, tokens: Tensor, sample_id: int, epoch: int, seed: int, rule: Rule) -> Tensor:
     """Algorithm 1 for one row of *tokens* (``S``): δ^S, ``S x D``."""
     batch = {"net_input": {"src_tokens": tokens.unsqueeze(0)}}
     dim = model.encoder.sentence_encoder.embed_tokens.weight.size(1)

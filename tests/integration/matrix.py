@@ -75,11 +75,11 @@ class Combination(NamedTuple):
             start, end = words.index("--arch"), words.index("--dropout")
             words = [*words[:start], *words[end:]]
         if self.task == "multilingual_translation":  # languages given would mean inference
-            start, end = words.index("--source-lang"), words.index("--arch") if "--arch" in words else None
+            start, has_arch = words.index("--source-lang"), "--arch" in words
             words = [*words[:start], *words[start + 4 :]]
             words = [word for word in words if word != "--share-all-embeddings"]
             words += ["--lang-pairs", "en-de,de-en"]
-            if end is not None:
+            if has_arch:
                 words += ["--arch", "multilingual_transformer"]
         words += ["--task", self.task, "--criterion", self.criterion.split()[0]]
         words += [*MODELS[self.model].split(), *METHODS_AND_MODES[self.criterion].split(), *SGD.split()]
@@ -126,7 +126,7 @@ def spread_over_ranks(result: Dict[str, Any]) -> float:
 
 def run_on_two_ranks(cells: List[Combination], data: Path, directory: Path) -> Dict[Combination, Dict[str, Any]]:
     """The outcomes of *cells*, whose parameters are also compared between the ranks."""
-    jobs = [
+    jobs: List[Dict[str, Any]] = [
         {"args": cell.args(data, directory / f"run{n}"), "result": str(directory / f"{n}.pt")}
         for n, cell in enumerate(cells)
     ]

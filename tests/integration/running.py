@@ -10,14 +10,14 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 USER_DIR = ROOT / "fairseq_adv"
 _LOG_LINE = re.compile(r"\| INFO \| (\w+) \| (\{.*\})$")
 
 Log = Dict[str, List[Dict[str, Any]]]
-Arguments = Sequence[Union[str, int, float, Path]]
+Arguments = Sequence[object]  # words of a command line: str() makes them text
 
 
 def default_args(data: Path, save_dir: Path, user_dir: Optional[Path] = USER_DIR) -> List[str]:

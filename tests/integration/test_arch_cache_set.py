@@ -76,7 +76,7 @@ def test_a_commit_tells_what_was_not_refreshed_and_who_has_no_neighbor(tiny_corp
         i for i in range(160)
         if i not in held and any(lists.lookup([i], side)[0, 0] not in held for side in ("src", "tgt"))
     ]  # fmt: skip
-    text = re.search(r"generation 1 .*", caplog.text)[0]
+    text = re.findall(r"generation 1 .*", caplog.text)[0]
     assert f"{len(held)} of 48 cached pairs were refreshed, 0 keep an older perturbation and {len(lost)} have" in text
     assert f"and {len(alone)} ({len(alone) / 160:.1%}) have no neighbor at all" in text and len(alone) > 10
     rows = run_epochs(training, 2)

@@ -70,8 +70,8 @@ def test_resume_inside_an_epoch_leaves_no_seam(tiny_corpus, tmp_path, stop, task
     for whole, resumed in zip(runs[0][0], runs[1][0]):
         assert {k: whole[k] for k in keys} == {k: resumed[k] for k in keys}
     assert len(runs[0][0]) == len(runs[1][0]) and runs[0][1] == runs[1][1]
-    for whole, resumed in zip(runs[0][2], runs[1][2]):
-        assert all(torch.equal(a, b) for a, b in zip(whole, resumed))
+    for one_side, other in zip(runs[0][2], runs[1][2]):
+        assert all(torch.equal(a, b) for a, b in zip(one_side, other))
 
 
 def test_log_columns_and_the_share_that_is_cached(tiny_corpus, tmp_path):

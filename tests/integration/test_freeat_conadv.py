@@ -104,7 +104,10 @@ def test_shifted_on_every_kind_of_model(tiny_corpus, tmp_path, architecture):
 
 @pytest.mark.parametrize("extra", [["--amp"], ["--checkpoint-activations"]])
 def test_shifted_with_options_that_change_no_loss(tiny_corpus, tmp_path, extra):
-    expected, ours = (train([*job(tiny_corpus, tmp_path / str(len(o)), "shifted"), *o], 4).losses for o in ([], extra))
+    expected, ours = (
+        train([*job(tiny_corpus, tmp_path / str(len(more)), "shifted"), *more], 4).losses
+        for more in (list[str](), extra)
+    )
     assert ours == pytest.approx(expected, rel=1e-6)
 
 

@@ -169,7 +169,7 @@ def bert_words(sentences: Sequence[str]) -> List[List[int]]:
 def test_embeddings_of_a_bert_on_the_source_and_random_on_the_target(pairs_corpus, tiny_bert, tmp_path, capsys):
     path = tmp_path / "neighbors.safetensors"
     options = ["--src-embeddings", f"hf:{tiny_bert}", "--tgt-embeddings", "random", "--remove-bpe"]
-    options += ["--proportion", 0.5, "--num-neighbors", 2, "--seed", 3, "--batch-size", 4]
+    options += ["--proportion", "0.5", "--num-neighbors", "2", "--seed", "3", "--batch-size", "4"]
     assert neighbors(pairs_corpus, "--output", path, *options) == 0
     output = capsys.readouterr()
     assert "14 pairs, 2 neighbors of 7" in output.out

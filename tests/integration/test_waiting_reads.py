@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -71,7 +72,7 @@ def reads_of(tiny_corpus, tmp_path_factory):
 
 
 def second_update(trainer, epoch):
-    reads = Counter()
+    reads: Counter[Any] = Counter()
     for number, batches in enumerate(epoch_batches(trainer, epoch)):
         assert len(batches) == MICRO_BATCHES or number > 1
         if number == 1:

@@ -8,7 +8,6 @@ from typing import Any, Dict, Sequence
 import torch
 from fairseq.data import Dictionary, data_utils
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
-from torch import nn
 
 from tests.unit.toy_models import dictionary
 
@@ -26,7 +25,7 @@ def sentence_task(classes: int = 3) -> Any:
         source_dictionary = target_dictionary = dictionary = words
         label_dictionary = labels
 
-        def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):  # type: ignore[no-untyped-def]
+        def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
             raise NotImplementedError
 
         def begin_epoch(self, epoch: int, model: Any) -> None:
@@ -35,7 +34,7 @@ def sentence_task(classes: int = 3) -> Any:
     return SentenceTask()
 
 
-def sentence_model(classes: int = 3, dropout: float = 0.0, seed: int = 1, **overrides: Any) -> nn.Module:
+def sentence_model(classes: int = 3, dropout: float = 0.0, seed: int = 1, **overrides: Any) -> Any:
     """RoBERTa with two layers and a head for *classes* (1: regression), in training mode."""
     args = Namespace(
         encoder_layers=2,

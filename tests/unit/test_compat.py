@@ -162,7 +162,12 @@ def test_task_is_called_before_a_checkpoint_is_written(tiny_corpus: Path, tmp_pa
     assert list(epoch_batches(trainer, 1))
     hooks, existed = Hooks(trainer.task), []
     record = trainer.task.before_save_checkpoint
-    trainer.task.before_save_checkpoint = lambda *args: (existed.append(any(tmp_path.iterdir())), record(*args))
+
+    def look(*args: Any) -> None:
+        existed.append(any(tmp_path.iterdir()))
+        record(*args)
+
+    trainer.task.before_save_checkpoint = look
     save_checkpoint(trainer)
     assert hooks.calls == [("save", 1)] and existed == [False]
     trainer.cfg.checkpoint.no_save = True

@@ -9,7 +9,7 @@ from typing import Any, Dict, Sequence
 import torch
 from fairseq.data import Dictionary, data_utils
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
-from torch import Tensor, nn
+from torch import Tensor
 
 ARCHITECTURES: Dict[str, Dict[str, Any]] = {
     "transformer": {"arch": "transformer"},
@@ -25,7 +25,7 @@ ARCHITECTURES: Dict[str, Dict[str, Any]] = {
     "fconv": {"arch": "fconv"},
     "lightconv": {"arch": "lightconv"},
 }
-_SIZES = {
+_SIZES: Dict[str, Dict[str, Any]] = {
     "transformer": dict(
         encoder_embed_dim=16, encoder_ffn_embed_dim=32, encoder_layers=1, encoder_attention_heads=2,
         decoder_embed_dim=16, decoder_ffn_embed_dim=32, decoder_layers=1, decoder_attention_heads=2,
@@ -64,7 +64,7 @@ def toy_task(words: int = 20) -> Any:
         source_dictionary = target_dictionary = shared
         src_dict = tgt_dict = shared
 
-        def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):  # type: ignore[no-untyped-def]
+        def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
             raise NotImplementedError
 
         def begin_epoch(self, epoch: int, model: Any) -> None:
@@ -73,7 +73,7 @@ def toy_task(words: int = 20) -> Any:
     return ToyTask()
 
 
-def toy_model(name: str = "transformer", dropout: float = 0.0, seed: int = 1, **overrides: Any) -> nn.Module:
+def toy_model(name: str = "transformer", dropout: float = 0.0, seed: int = 1, **overrides: Any) -> Any:
     """One of :data:`ARCHITECTURES`, with 16-dimensional embeddings, in training mode."""
     settings = dict(ARCHITECTURES[name])
     arch = settings.pop("arch")

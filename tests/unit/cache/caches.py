@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Sequence
 import torch
 from torch import Tensor
 
-from fairseq_adv.cache import CacheSpec, PerturbationCache
+from fairseq_adv.cache import CacheReader, CacheSpec, PerturbationCache
 
 DIM, EPSILON = 6, 0.5
 SIDES = ["src", "tgt"]  # of all caches here; a test may leave one out
@@ -39,6 +39,12 @@ def refresh(cache: PerturbationCache, ids: Sequence[int], epoch: int) -> int:
     cache.begin_refresh(epoch)
     put(cache, ids, epoch)
     return cache.commit(expected_ids=ids)
+
+
+def reader_of(cache: PerturbationCache) -> CacheReader:
+    """The reader of a cache that has something committed."""
+    assert cache.reader is not None
+    return cache.reader
 
 
 def contents(cache: Any) -> Dict[tuple, Tensor]:

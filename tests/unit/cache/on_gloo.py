@@ -10,13 +10,14 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any, Dict
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
 from fairseq_adv.cache import TorchComm, exchange
-from tests.unit.cache.caches import open_for_writing, put, refresh
+from tests.unit.cache.caches import open_for_writing, put, reader_of, refresh
 
 CHUNK = 1000
 IDS = list(range(24))
@@ -33,7 +34,7 @@ def run(rank: int, root: Path) -> None:
         return broadcast(tensor, *args, **kwargs)
 
     where = root / f"node{min(rank, 1)}"
-    options = dict(rank=rank, world_size=3, comm=TorchComm(), placement="node-local")
+    options: Dict[str, Any] = dict(rank=rank, world_size=3, comm=TorchComm(), placement="node-local")
     cache = open_for_writing(where, **options)
     dist.broadcast = recorded
     refresh(cache, IDS[rank::3], 1)
@@ -52,7 +53,7 @@ def run(rank: int, root: Path) -> None:
     cache.begin_refresh(2)
     put(cache, IDS[12 + rank :: 3], 2)
     if rank == 0:
-        shards = sum(entry["size"] for entry in cache.reader.manifest.shards)
+        shards = sum(entry["size"] for entry in reader_of(cache).manifest.shards)
         print(json.dumps({"sizes": sizes, "shards": shards}))
     cache.commit(expected_ids=IDS)
     cache.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -12,7 +13,12 @@ from fairseq_adv.cache.background import Background
 
 def test_actions_are_done_in_turn_on_one_other_thread():
     background, seen = Background("beside"), []
-    futures = [background.submit(lambda i=i: seen.append((i, threading.current_thread().name)) or i) for i in range(20)]
+
+    def work(number: int) -> int:
+        seen.append((number, threading.current_thread().name))
+        return number
+
+    futures = [background.submit(partial(work, i)) for i in range(20)]
     assert [future.result() for future in futures] == list(range(20))
     assert seen == [(i, "beside") for i in range(20)]
     background.close()

@@ -59,7 +59,8 @@ def test_of_two_runs_one_succeeds_a_dead_owner(dead_owner, monkeypatch, links):
         run.join(20)
     assert len(locks) == 1 and len(refused) == 1
     locks[0].check()
-    assert f"in use by run {read_holder(dead_owner)['run_id']} " in refused[0]
+    holder = read_holder(dead_owner)
+    assert holder is not None and f"in use by run {holder['run_id']} " in refused[0]
     assert os.listdir(dead_owner) == [OWNER]
     locks[0].release()
     assert os.listdir(dead_owner) == []

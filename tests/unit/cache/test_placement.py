@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import Dict
 
 import pytest
 
@@ -58,8 +59,8 @@ def test_shared_placement_of_separate_directories_is_refused(tmp_path, monkeypat
 
 
 def test_ranks_that_do_not_agree_are_refused(tmp_path, monkeypatch):
+    seen: Dict[threading.Thread, int] = {}
     monkeypatch.setattr(placement, "_lowest_seen", lambda probe, world_size: seen[threading.current_thread()])
-    seen = {}
 
     def start(rank, comm):
         seen[threading.current_thread()] = [0, 0, 1][rank]
@@ -76,6 +77,7 @@ def test_an_unknown_placement_is_refused(tmp_path):
 
 def test_a_place_that_cannot_be_opened_stops_all_and_leaves_the_others_free(tmp_path):
     held = open_for_writing(tmp_path / "node1", run_id="another")
+    assert held._owner is not None
     held._owner.token, token = "alive elsewhere", held._owner.token
     owner = tmp_path / "node1" / "OWNER"
     owner.write_text(owner.read_text().replace(f'"pid": {os.getpid()}', '"pid": 1').replace('"started"', '"x"'))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fairseq_adv.cache.shard import decode_rows, encode_rows
-from tests.unit.cache.caches import DIM, EPSILON, delta, open_for_writing
+from tests.unit.cache.caches import DIM, EPSILON, delta, open_for_writing, reader_of
 
 # the rounding error of a format, relative to the largest value of a row
 STEP = {"fp32": 2.0**-23, "fp16": 2.0**-11, "int8": 0.5 / 127 + 1e-6}
@@ -35,11 +35,11 @@ def test_records_of_one_token_and_of_none(tmp_path, dtype):
     rows = {side: [delta(i, 1, side, n) for i, n in lengths.items()] for side in ("src", "tgt")}
     cache.put(list(lengths), 1, rows["src"], rows["tgt"])
     cache.commit()
-    read = cache.reader.read(list(lengths), "src")
+    read = reader_of(cache).read(list(lengths), "src")
     assert [x.shape for x in read] == [(n, DIM) for n in lengths.values()]
     for got, want in zip(read, rows["src"]):
         torch.testing.assert_close(got, want, atol=EPSILON * 5e-3, rtol=0)
-    means, norms = cache.reader.read_means([7, 8], "src")
+    means, norms = reader_of(cache).read_means([7, 8], "src")
     assert torch.equal(means[0], torch.zeros(DIM)) and norms[0] == 0
     torch.testing.assert_close(means[1], rows["src"][1][0])
 
@@ -49,4 +49,4 @@ def test_a_cache_of_empty_records_only(tmp_path):
     cache.begin_refresh(1)
     cache.put([3], 1, [torch.zeros(0, DIM)], [torch.zeros(0, DIM)])
     cache.commit()
-    assert cache.reader.read([3], "tgt")[0].shape == (0, DIM)
+    assert reader_of(cache).read([3], "tgt")[0].shape == (0, DIM)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Dict
 
 import pytest
 import torch
+from torch import Tensor
 
 from fairseq_adv.cache import CacheSpec, PerturbationCache, open_cache
 from tests.unit.cache.caches import (
@@ -17,6 +19,7 @@ from tests.unit.cache.caches import (
     on_ranks,
     open_for_writing,
     put,
+    reader_of,
     refresh,
     spec,
 )
@@ -25,13 +28,14 @@ IDS = [2, 3, 5, 8, 13, 21]
 
 
 def test_moving_average_over_refreshes(tmp_path):
-    cache, expected = open_for_writing(tmp_path, ema=0.3), {}
+    cache = open_for_writing(tmp_path, ema=0.3)
+    expected: Dict[int, Tensor] = {}
     for epoch in (1, 2, 3):
         refresh(cache, IDS, epoch)
         for i in IDS:
             new = delta(i, epoch, "src").double()
             expected[i] = new if epoch == 1 else 0.3 * expected[i] + 0.7 * new
-    for i, got in zip(IDS, cache.reader.read(IDS, "src")):
+    for i, got in zip(IDS, reader_of(cache).read(IDS, "src")):
         torch.testing.assert_close(got, expected[i].float(), rtol=1e-5, atol=1e-7)
 
 
@@ -42,7 +46,7 @@ HALF_STEP = {"fp16": 2.0**-11, "int8": 0.5 / 127}
 
 @pytest.mark.parametrize("dtype", HALF_STEP)
 def test_moving_average_in_a_rounding_format(tmp_path, dtype):
-    alpha, expected, largest = 0.6, {}, {}
+    alpha, expected, largest = 0.6, {}, {}  # type: float, Dict[int, Tensor], Dict[int, float]
     cache = open_for_writing(tmp_path, dtype, ema=alpha)
     for epoch in range(1, 6):
         refresh(cache, IDS, epoch)
@@ -50,7 +54,7 @@ def test_moving_average_in_a_rounding_format(tmp_path, dtype):
             new = delta(i, epoch, "tgt").double()
             expected[i] = new if epoch == 1 else alpha * expected[i] + (1 - alpha) * new
             largest[i] = max(largest.get(i, 0.0), expected[i].abs().max().item())
-    for i, got in zip(IDS, cache.reader.read(IDS, "tgt")):
+    for i, got in zip(IDS, reader_of(cache).read(IDS, "tgt")):
         bound = 1.1 * HALF_STEP[dtype] / (1 - alpha) * largest[i]
         error = (got.double() - expected[i]).abs().max().item()
         assert 0 < error < bound  # and rounded it is
@@ -67,7 +71,7 @@ def test_the_last_put_of_a_sample_counts_and_is_averaged_once(tmp_path, sealed_b
         cache.prepare_checkpoint()
     put(cache, IDS, 2)
     cache.commit()
-    for i, got in zip(IDS, cache.reader.read(IDS, "tgt")):
+    for i, got in zip(IDS, reader_of(cache).read(IDS, "tgt")):
         torch.testing.assert_close(got, 0.5 * delta(i, 1, "tgt") + 0.5 * delta(i, 2, "tgt"))
 
 
@@ -78,8 +82,8 @@ def test_samples_left_out_are_carried_over(tmp_path):
     cache.begin_refresh(2)
     put(cache, IDS[:2], 2)
     cache.commit(expected_ids=[*IDS, 99])  # 99 never had a perturbation
-    assert cache.reader.ids.tolist() == IDS and cache.reader.manifest.num_records == len(IDS)
-    assert cache.reader.update_nums(IDS) == [2, 2, 1, 1, 1, 1]
+    assert reader_of(cache).ids.tolist() == IDS and reader_of(cache).manifest.num_records == len(IDS)
+    assert reader_of(cache).update_nums(IDS) == [2, 2, 1, 1, 1, 1]
     for i in IDS[2:]:
         torch.testing.assert_close(contents(cache)[i, "src"], before[i, "src"], rtol=1e-6, atol=0)
 
@@ -126,7 +130,7 @@ def test_a_refresh_must_be_committed_before_the_next(tmp_path):
     with pytest.raises(RuntimeError, match="refresh of epoch 1 is in progress"):
         cache.begin_refresh(2)
     cache.commit()
-    assert cache.reader.ids.tolist() == IDS
+    assert reader_of(cache).ids.tolist() == IDS
     with pytest.raises(RuntimeError, match="no refresh is in progress"):
         cache.commit()
 
@@ -213,7 +217,7 @@ def test_superseded_generations_go_when_no_checkpoint_names_them(tmp_path):
     for epoch in (1, 2, 3):
         refresh(cache, IDS, epoch)
         torch.save({"extra_state": cache.state_dict(), "model": torch.zeros(9)}, saves / f"checkpoint{epoch}.pt")
-        folders[epoch] = cache.reader.manifest.name
+        folders[epoch] = reader_of(cache).manifest.name
     assert cache.delete_superseded() == []
     (saves / "checkpoint1.pt").unlink()
     assert cache.delete_superseded() == [folders[1]]

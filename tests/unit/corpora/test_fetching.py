@@ -22,7 +22,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.tag = CONTENT, '"one"'  # type: Optional[bytes], Optional[str]
+        self.content, self.tag = CONTENT, '"one"'  # type: bytes, Optional[str]
         self.cuts: List[int] = []
         self.ranges: List[Optional[str]] = []
 

@@ -7,14 +7,14 @@ import json
 import re
 import zipfile
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import pytest
 
 from fairseq_adv.cli.main import main
 from fairseq_adv.corpora import home_assistant as corpus
 
-ENGLISH = {
+ENGLISH: Dict[str, Any] = {
     "abode": {
         "config": {
             "abort": {
@@ -38,7 +38,7 @@ ENGLISH = {
         "ratio": "It is",
     },
 }
-GERMAN = {
+GERMAN: Dict[str, Any] = {
     "abode": {
         "config": {
             "abort": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
-from typing import List
+from typing import Any, List
 
 import pytest
 
@@ -88,6 +88,6 @@ def test_a_longer_side_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
     arguments = [str(tmp_path / "orig"), "--languages", "en", "de", "--output", str(tmp_path / "out")]
     assert main(["corpus", "text", *arguments, "--set", "train=a.{lang}"]) == 2
     assert "a.en is longer, with 3 lines" in capsys.readouterr().err
-    args = SimpleNamespace(folder=tmp_path / "orig", plain=tmp_path / "orig", languages=["en", "de"])
+    args: Any = SimpleNamespace(folder=tmp_path / "orig", plain=tmp_path / "orig", languages=["en", "de"])
     with pytest.raises(ValueError, match=r"a\.en is longer"):
         list(cleaning.both_forms(args, "a"))

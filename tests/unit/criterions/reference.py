@@ -38,14 +38,14 @@ def _embedding_decoder(decoder: nn.Module, embeddings: Tensor) -> Iterator[None]
         decoder.embed_tokens = own
 
 
-def word_embeddings(model: nn.Module, batch: Dict[str, Any], side: str) -> Tensor:
+def word_embeddings(model: Any, batch: Dict[str, Any], side: str) -> Tensor:
     """Rows of the embedding table, ``B x S x D``."""
     owner = {"src": model.encoder, "tgt": model.decoder}[side]
     tokens = batch["net_input"][TOKENS[side]]
     return torch.nn.functional.embedding(tokens, owner.embed_tokens.weight, padding_idx=PAD)
 
 
-def log_probs_of(model: nn.Module, batch: Dict[str, Any], source: Tensor, target: Tensor) -> Tensor:
+def log_probs_of(model: Any, batch: Dict[str, Any], source: Tensor, target: Tensor) -> Tensor:
     """Log-probs ``B x T x V`` of a fairseq transformer from word embeddings of both sides."""
     inputs = batch["net_input"]
     encoded = model.encoder(inputs["src_tokens"], inputs["src_lengths"], token_embeddings=source)
@@ -54,7 +54,7 @@ def log_probs_of(model: nn.Module, batch: Dict[str, Any], source: Tensor, target
     return logits - logits.exp().sum(-1, keepdim=True).log()
 
 
-def output(model: nn.Module, batch: Dict[str, Any], delta: Columns) -> Tensor:
+def output(model: Any, batch: Dict[str, Any], delta: Columns) -> Tensor:
     """Log-probs ``B x T x V`` at x + *delta*; a side that is not named is clean."""
     embedded = {side: word_embeddings(model, batch, side) for side in TOKENS}
     shifted = {side: x + delta[side] if side in delta else x for side, x in embedded.items()}
@@ -135,6 +135,6 @@ def gradient_at(delta: Columns, objective: Callable[[Columns], Tensor]) -> Colum
     return dict(zip(leaves, torch.autograd.grad(objective(leaves), list(leaves.values()))))
 
 
-def zeros(model: nn.Module, batch: Dict[str, Any], sides: Any = ("src", "tgt")) -> Columns:
+def zeros(model: Any, batch: Dict[str, Any], sides: Any = ("src", "tgt")) -> Columns:
     """δ = 0."""
     return {side: torch.zeros_like(word_embeddings(model, batch, side)) for side in sides}

@@ -9,25 +9,25 @@ from __future__ import annotations
 from typing import Any, Dict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.unit.criterions.reference import PAD, Columns
 from tests.unit.sentence_models import HEAD
 
 
-def word_embeddings(model: nn.Module, batch: Dict[str, Any]) -> Tensor:
+def word_embeddings(model: Any, batch: Dict[str, Any]) -> Tensor:
     """Rows of the embedding table, ``B x S x D``."""
     weight = model.encoder.sentence_encoder.embed_tokens.weight
     return torch.nn.functional.embedding(batch["net_input"]["src_tokens"], weight, padding_idx=PAD)
 
 
-def scores_of(model: nn.Module, batch: Dict[str, Any], words: Tensor) -> Tensor:
+def scores_of(model: Any, batch: Dict[str, Any], words: Tensor) -> Tensor:
     """The head's scores ``B x C`` (or the number ``B x 1``) from word embeddings."""
     encoded = model.encoder.sentence_encoder(batch["net_input"]["src_tokens"], token_embeddings=words)
     return model.classification_heads[HEAD](encoded["encoder_out"][0].transpose(0, 1))
 
 
-def output(model: nn.Module, batch: Dict[str, Any], delta: Columns) -> Tensor:
+def output(model: Any, batch: Dict[str, Any], delta: Columns) -> Tensor:
     """The head's scores at x + *delta*."""
     words = word_embeddings(model, batch)
     return scores_of(model, batch, words + delta["src"] if delta else words)
@@ -61,6 +61,6 @@ def symmetric(p: Tensor, q: Tensor) -> Tensor:
     return 0.5 * (kl(p, q) + kl(q, p))
 
 
-def zeros(model: nn.Module, batch: Dict[str, Any]) -> Columns:
+def zeros(model: Any, batch: Dict[str, Any]) -> Columns:
     """δ = 0."""
     return {"src": torch.zeros_like(word_embeddings(model, batch))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any, Dict, List
 
 import pytest
 import torch
@@ -16,9 +17,14 @@ ALPHA, RATE = 0.4, 0.5
 
 def updates_of_an_epoch():
     """Four updates of one to three micro-batches of different sizes."""
-    shapes = [[((5, 3), (4, 2))], [((1,), (6,)), ((2, 7), (3, 3))], [((3,), (2,)), ((4,), (8,)), ((6, 2), (1, 5))]]
+    shapes: List[List[Any]] = [
+        [((5, 3), (4, 2))],
+        [((1,), (6,)), ((2, 7), (3, 3))],
+        [((3,), (2,)), ((4,), (8,)), ((6, 2), (1, 5))],
+    ]
     shapes.append([((4, 4), (5, 1))])
-    batches, first_id = [], 0
+    batches: List[List[Dict[str, Any]]] = []
+    first_id = 0
     for number, micro_batches in enumerate(shapes):
         batches.append([])
         for src, tgt in micro_batches:
@@ -81,7 +87,7 @@ def shifted(model, state=None, **options):
 @pytest.mark.parametrize("name", ["transformer", "transformer_shared"])
 def test_lookahead_perturbs_by_a_gradient_under_the_parameters_of_one_update_before(name, passes):
     model, epoch = toy_model(name).double(), updates_of_an_epoch()
-    upcoming = [[], 1]
+    upcoming: List[Any] = [[], 1]
     criterion = lookahead(model, upcoming, adv_passes=passes)
     deltas = [gradient_step(model, batch) for batch in epoch[0]]  # the first update has none from before
     for number, batches in enumerate(epoch):
@@ -223,7 +229,8 @@ def test_lookahead_counts_sentences_without_a_finite_gradient():
 
 def test_shifted_trains_each_perturbed_batch_one_update_later():
     model, epoch = toy_model().double(), updates_of_an_epoch()
-    criterion, waiting = shifted(model), []
+    criterion = shifted(model)
+    waiting: List[Any] = []
     for number, batches in enumerate(epoch):
         update = run_update(criterion, model, batches, number)
         halves = [loss_of(model, b, {}) for b in batches] + [loss_of(model, b, d) for b, d in waiting]

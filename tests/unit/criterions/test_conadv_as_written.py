@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Dict, List
+
 import pytest
 import torch
 
@@ -45,7 +47,7 @@ def test_gradients_that_are_some_updates_old(delay):
     model, epoch = toy_model().double(), updates_of_an_epoch()
     upcoming = [[], 1]
     criterion = lookahead(model, upcoming, conadv_delay=delay)
-    taken = {}
+    taken: Dict[Any, Any] = {}
     for number, batches in enumerate(epoch):
         later = number + delay
         upcoming[:] = [epoch[later] if later < len(epoch) else [], len(batches)]
@@ -76,7 +78,8 @@ def test_a_resume_goes_on_with_every_line():
             losses.append(run_update(criterion, model, epoch[number], number).loss)
         return torch.stack(losses)
 
-    expected, told = two_updates(criterion, upcoming), [[]]
+    told: List[Any] = [[]]
+    expected = two_updates(criterion, upcoming)
     assert torch.equal(two_updates(lookahead(model, told, state, conadv_delay=2), told), expected)
     told = [[]]
     assert not torch.equal(two_updates(lookahead(model, told, conadv_delay=2), told), expected)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Dict, Tuple
+
 import pytest
 import torch
 from fairseq.criterions import CRITERION_REGISTRY
@@ -20,7 +22,7 @@ METHODS = sorted(
 MODELS = ["transformer", "transformer_shared", "lstm"]
 SHARED = {"adv_outer_masks": "shared"}
 # Nothing to add although the method's passes run; fresh masks alone would already regularise.
-NO_RADIUS = {
+NO_RADIUS: Dict[str, Tuple[str, Dict[str, Any]]] = {
     "smart": ("smart_label_smoothed", {"adv_eps": 0.0, **SHARED}),
     "smart_detached": ("smart_label_smoothed", {"adv_eps": 0.0, "adv_detach_clean": True, **SHARED}),
     "smart_steps": ("smart_label_smoothed", {"adv_steps": 0, "adv_init": "zero", **SHARED}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from types import SimpleNamespace
+from typing import List
 
 import pytest
 import torch
@@ -19,7 +20,8 @@ CASES = {**PASSES, "rdrop_label_smoothed": ({}, "co")}
 @pytest.fixture
 def passes(monkeypatch):
     """The dropout masks of each forward pass of :func:`update`, hashed; all come from a second generator."""
-    second, seen = torch.Generator().manual_seed(9), []
+    second = torch.Generator().manual_seed(9)
+    seen: List[tuple] = []
 
     def dropout(x, p=0.5, training=True, inplace=False):
         if not training or p == 0:

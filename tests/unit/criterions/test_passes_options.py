@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any, Dict
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ WITH_DIVERGENCE = {
     "smart": {"adv_eps": 0.6, "adv_step_size": 0.3},
     "vat": {"vat_eps": 0.8},
 }
-ONE_LOSS = {
+ONE_LOSS: Dict[str, Dict[str, Any]] = {
     "conadv": {},
     "disadv": {},
     "freeat": {},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any, Dict
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ METHODS = sorted(name for name, cls in OURS.items() if cls.head_type is Sentence
 IN_ONE_UPDATE = [name for name in METHODS if not name.startswith("arch")]  # ARCH begins with an epoch
 CLASSES = [3, 1]
 SHARED = {"adv_outer_masks": "shared"}
-NO_RADIUS = {
+NO_RADIUS: Dict[str, Dict[str, Any]] = {
     "smart": {"adv_eps": 0.0, **SHARED},
     "smart detached": {"adv_eps": 0.0, "adv_detach_clean": True, **SHARED},
     "smart without steps": {"adv_steps": 0, "adv_init": "zero", **SHARED},
@@ -196,5 +197,6 @@ def test_a_model_without_that_head_is_refused():
 def test_losses_of_parameters_are_refused(option):
     head = criterion_of("r3f_sentence_prediction", 3).head
     head.check_model(sentence_model())
+    options: Dict[str, Any] = {option: 0.1}
     with pytest.raises(ValueError, match=f"--{option.replace('_', '-')}"):
-        head.check_model(sentence_model(**{option: 0.1}))
+        head.check_model(sentence_model(**options))

@@ -106,7 +106,7 @@ def expected_disadv(model, batch):
 
 
 def expected_freelb(model, batch):
-    delta, total = start(batch), 0
+    delta, total = start(batch), torch.zeros(())
     for _ in range(3):
         total = total + sent.task_loss(sent.output(model, batch, delta), batch) / 3
         gradient = ref.gradient_at(delta, lambda d: sent.task_loss(sent.output(model, batch, d), batch))

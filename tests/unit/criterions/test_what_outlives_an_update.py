@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from typing import Any, Dict, List
 
 import pytest
 from fairseq import utils
@@ -12,7 +13,7 @@ from tests.unit.criterions.test_passes_options import KNOWN_BEFOREHAND, WITH_DIV
 from tests.unit.criterions.updates import run_update
 from tests.unit.toy_models import toy_batch, toy_model
 
-CASES = {
+CASES: Dict[str, Dict[str, Any]] = {
     **{name: {} for name in ("arch", "disadv", "freeat", "freelb", "r3f", "rdrop", "scala", "simcut", "smart", "vat")},
     "conadv": {"conadv_mode": "shifted"},
     "scala ce": {"scala_loss": "ce"},
@@ -45,7 +46,8 @@ def remembering_log_probs(criterion, outputs):
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_output_outlives_its_update(no_collector, case):
-    batch, model, outputs = toy_batch(), toy_model(dropout=0.1), []
+    batch, model = toy_batch(), toy_model(dropout=0.1)
+    outputs: List[Any] = []
     criterion = method(case.split()[0], batch, **CASES[case])
     remembering_log_probs(criterion, outputs)
     model.register_forward_hook(lambda _, __, output: outputs.append(weakref.ref(output[0])))

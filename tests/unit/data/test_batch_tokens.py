@@ -76,8 +76,9 @@ def test_schedule_refuses_a_negative_update():
 
 def test_options_together():
     assert batch_tokens_schedule(0, "") is None
-    assert batch_tokens_schedule(5000).at(17) == 5000
-    assert batch_tokens_schedule(0, "1k@0,2k@3").at(3) == 2000
+    fixed, growing = batch_tokens_schedule(5000), batch_tokens_schedule(0, "1k@0,2k@3")
+    assert fixed is not None and fixed.at(17) == 5000
+    assert growing is not None and growing.at(3) == 2000
     with pytest.raises(ValueError, match="drop one"):
         batch_tokens_schedule(5000, "1k@0")
     with pytest.raises(ValueError, match="--target-batch-tokens must be >= 0"):

@@ -31,6 +31,7 @@ def test_ids_are_lines_of_the_training_text(tiny_corpus, side, lang):
 def test_another_split_and_direction(tiny_corpus):
     corpus = open_corpus(tiny_corpus, "de", "en", "valid")
     assert corpus.num_samples == 24
+    assert corpus.tgt is not None
     known = {"src": set(corpus.src.dictionary.symbols), "tgt": set(corpus.tgt.dictionary.symbols)}
     for side, lang in (("src", "de"), ("tgt", "en")):
         words = [[word for word in line.split() if word in known[side]] for line in lines(tiny_corpus, "valid", lang)]
@@ -56,7 +57,7 @@ def test_splits_in_several_parts_are_one(tiny_corpus, tmp_path):
         shutil.copy(path, path.with_name(path.name.replace("valid.", "train1.")))
     corpus = open_corpus(tmp_path / "bin")
     assert corpus.num_samples == 160 + 24
-    assert corpus.tgt.text(np.array([161])) == [lines(tiny_corpus, "valid", "de")[1]]
+    assert corpus.tgt is not None and corpus.tgt.text(np.array([161])) == [lines(tiny_corpus, "valid", "de")[1]]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, List
+
 import numpy as np
 import pytest
 import torch
@@ -37,7 +39,8 @@ def batches_of_epoch(dataset, epoch):
     """Up to 60 target tokens each, cut anew in each epoch as fairseq's tasks do."""
     with data_utils.numpy_seed(epoch):
         order = np.random.permutation(len(dataset))
-    batches, filled = [[]], 0
+    batches: List[List[Any]] = [[]]
+    filled = 0
     for index in order:
         if filled + SIZES[index] > 60:
             batches, filled = [*batches, []], 0
@@ -61,7 +64,7 @@ class Training:
         """Sample ids of the rest of the epoch by update and micro-batch, or of the next *stop* updates."""
         groups = GroupedIterator(self.epochs.next_epoch_itr(), update_freq, skip_remainder_batch=self.skip)
         assert groups.n == self.epochs.iterations_in_epoch
-        result = []
+        result: List[Any] = []
         while groups.has_next() and len(result) != stop:
             result.append([batch.get("id", []) for batch in next(groups)])
             self.updates += 1
@@ -147,6 +150,7 @@ def test_data_loading_workers_and_buffer_change_nothing():
 def test_each_group_is_replayed_in_a_row():
     training, single = Training(PLANS["replays"]), Training(UpdatePlan(look_ahead=True))
     assert training.epoch() == [update for update in single.epoch() for _ in range(3)]
+    assert training.current is not None
     assert len(training.current) == training.current.n == training.updates
 
 

@@ -9,7 +9,7 @@ import torch
 from fairseq_adv.data.cached_perturbations import CachedPerturbations
 from fairseq_adv.data.known_batch import KnownBatch
 from fairseq_adv.neighbors import random_neighbors
-from tests.unit.cache.caches import DIM, delta, open_for_writing, put
+from tests.unit.cache.caches import DIM, delta, open_for_writing, put, reader_of
 
 NUM_SAMPLES, SIDES, CPU = 100, ("src", "tgt"), torch.device("cpu")
 
@@ -55,7 +55,7 @@ def dense(reader, neighbors, batch, side):
 def test_equal_to_dense_tensors_bit_for_bit(tmp_path, dtype, num_neighbors, limit):
     cache, neighbors = filled(tmp_path, dtype, num_neighbors, leave_out=(4, 9, 13))
     perturbations = CachedPerturbations(cache, neighbors, np.ones(NUM_SAMPLES, dtype=bool), CPU, limit)
-    held = set(cache.reader.ids.tolist())
+    held = set(reader_of(cache).ids.tolist())
     for ids in (list(range(40)), [int(neighbors.cache_ids[5])], [i for i in range(60) if i not in held]):
         batch = known_batch(ids)
         perturbations.foresee(batch)
@@ -92,7 +92,7 @@ def test_what_was_read_of_an_older_generation_is_read_again(tmp_path):
     cache.commit()
     got = perturbations.serve(batch).sides["src"].values
     for row, sample in enumerate(batch.ids.tolist()):
-        expected = cache.reader.read([sample], "src")[0]
+        expected = reader_of(cache).read([sample], "src")[0]
         assert torch.equal(got[row, : len(expected)], expected)
 
 
@@ -115,7 +115,7 @@ def test_only_rows_of_the_cache_set_are_stored_and_broken_ones_left_out(tmp_path
     kept = [i for i in members if i != members[1]]
     assert [row for row, _ in storing.averages()] == kept
     cache.commit()
-    assert cache.reader.ids.tolist() == kept
+    assert reader_of(cache).ids.tolist() == kept
     for side in SIDES:
-        for i, got in zip(kept, cache.reader.read(kept, side)):
+        for i, got in zip(kept, reader_of(cache).read(kept, side)):
             torch.testing.assert_close(got, delta(i, 1, side), rtol=1e-6, atol=1e-8)

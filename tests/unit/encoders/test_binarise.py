@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Dict, List, Sequence
+from typing import Any, Dict, List, Sequence
 
 import pytest
 from fairseq.tasks.sentence_prediction import SentencePredictionConfig, SentencePredictionTask
@@ -38,7 +38,7 @@ def prepared(
     return folder / "bin"
 
 
-def rows_of(folder: Path, data: Path) -> List[Dict[str, object]]:
+def rows_of(folder: Path, data: Path) -> List[Dict[str, Any]]:
     """Rows of the validation set by fairseq's task with the options that were written beside data and encoder."""
     words = [*(folder / "encoder/train-options").read_text().split(), *(data / "train-options").read_text().split()]
     options = {name: word for name, word in zip(words, words[1:]) if name.startswith("--")}

@@ -23,8 +23,8 @@ def logits():
 @pytest.mark.parametrize("kind", ["kl", "sym-kl"])
 def test_value_and_both_gradients(logits, kind):
     weights = torch.arange(1.0, 7.0, dtype=torch.float64)
-    ours = token_divergence(*(torch.log_softmax(z, -1) for z in logits), kind)
-    slow = slow_divergence(*logits, kind)
+    ours = token_divergence(torch.log_softmax(logits[0], -1), torch.log_softmax(logits[1], -1), kind)
+    slow = slow_divergence(logits[0], logits[1], kind)
     torch.testing.assert_close(ours, slow)
     for mine, reference in zip(
         torch.autograd.grad((ours * weights).sum(), logits), torch.autograd.grad((slow * weights).sum(), logits)
@@ -44,16 +44,15 @@ def test_equal_outputs_have_exactly_zero_value_and_gradient(kind):
     z = (torch.randn(50, 1000, generator=torch.Generator().manual_seed(0)) * 5).requires_grad_()
     z_same = z.detach().clone().requires_grad_()
     value = token_divergence(torch.log_softmax(z, -1), torch.log_softmax(z_same, -1), kind).sum()
-    value.backward()
     assert value.item() == 0.0
-    assert z.grad.abs().max() == 0.0 and z_same.grad.abs().max() == 0.0
+    assert all(gradient.abs().max() == 0.0 for gradient in torch.autograd.grad(value, (z, z_same)))
 
 
 def test_mask_leaves_rows_out_and_detach_stops_the_clean_gradient(logits):
     mask = torch.tensor([True, False, True, True, False, True])
     log_p, log_q = (torch.log_softmax(z, -1) for z in logits)
     value = masked_divergence(log_p, log_q, mask, "kl", detach_p=True)
-    torch.testing.assert_close(value, slow_divergence(*logits, "kl")[mask].sum())
+    torch.testing.assert_close(value, slow_divergence(logits[0], logits[1], "kl")[mask].sum())
     value.backward()
     assert logits[0].grad is None
     assert logits[1].grad[~mask].abs().sum() == 0 and logits[1].grad[mask].abs().sum() > 0

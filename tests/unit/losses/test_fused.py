@@ -1,5 +1,9 @@
 """Values and gradients of the fused loss against the unfused formula in double precision, by autograd."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -53,8 +57,8 @@ class Case:
 
 def slow_parts(case, terms):
     """Cross-entropies and divergence by their definitions, in double precision."""
-    double = [None if t is None else t.double() for t in (*case.p, *case.q)]
-    outputs = [torch.log_softmax(F.linear(*double[n : n + 3]), -1) for n in (0, 3)]
+    double: Any = [None if t is None else t.double() for t in (*case.p, *case.q)]
+    outputs = [torch.log_softmax(F.linear(x, weight, bias), -1) for x, weight, bias in (double[:3], double[3:])]
     parts = []
     for log_probs in outputs:
         each = terms.smoothing / (WORDS - 1)
@@ -191,7 +195,7 @@ def test_inside_autocast_it_multiplies_in_the_dtype_of_a_linear_layer():
 def test_one_pass_over_both_batches_is_cut_into_their_outputs():
     case, terms = Case(), LossTerms(clean=1.0, divergence=1.0, kind="kl", smoothing=0.1)
     together = Projected(torch.cat([case.x, case.y]), case.weight, case.bias).chunk(2)
-    total = fused_loss(*together, case.target, case.mask, terms).total
+    total = fused_loss(together[0], together[1], case.target, case.mask, terms).total
     for ours, theirs in zip(gradients(total, case.leaves()), gradients(slow_total(case, terms), case.leaves())):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -26,21 +28,22 @@ def test_moves_once_for_each_update():
 
 
 def test_answers_with_its_own_parameters_in_evaluation_mode():
-    model = nn.Sequential(line(1.0), nn.Dropout(0.5))
+    first = line(1.0)
+    model = nn.Sequential(first, nn.Dropout(0.5))
     model[1].training = False  # a module that somebody had frozen
     teacher = MomentumTeacher(0.5)
     teacher.follow(model, 0)
-    model[0].weight.data.fill_(3.0)
-    own = model[0].weight.data_ptr()
+    first.weight.data.fill_(3.0)
+    own = first.weight.data_ptr()
     modes = []
 
     def run():
         modes.append([module.training for module in model.modules()])
         return model(torch.ones(1, 1))
 
-    output = teacher.output(model, run)
+    output: Any = teacher.output(model, run)
     assert output.item() == 1.0 and not output.requires_grad and not any(modes[0])
-    assert model[0].weight.data_ptr() == own and model[0].weight.item() == 3.0
+    assert first.weight.data_ptr() == own and first.weight.item() == 3.0
     assert [module.training for module in model.modules()] == [True, True, False]
 
 
@@ -74,7 +77,7 @@ def test_answers_with_its_own_parameters_inside_autocast():
     model.weight.data.fill_(3.0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         own = model(torch.ones(1, 1))
-        output = teacher.output(model, lambda: model(torch.ones(1, 1)))
+        output: Any = teacher.output(model, lambda: model(torch.ones(1, 1)))
         again = model(torch.ones(1, 1))
     assert output.item() == 1.0 and own.item() == again.item() == 3.0
     again.backward()

@@ -1,7 +1,12 @@
 """A sample's worst-case perturbation does not depend on the batch that it comes in."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from fairseq_adv.losses import masked_divergence
 from fairseq_adv.methods.worst_case import Ascent, worst_case_perturbation
@@ -19,11 +24,13 @@ def perturbations(model, hook, batch):
         return torch.log_softmax(model(**inputs)[0], dim=-1).flatten(0, 1)
 
     tokens = {"src": inputs["src_tokens"], "tgt": inputs["prev_output_tokens"]}
-    passes = BatchPasses(run, run, hook, tokens, batch["id"], shared_masks=False)
+    passes: Any = BatchPasses(run, run, hook, tokens, batch["id"], shared_masks=False)
     clean, mask = passes.clean().detach(), batch["target"].ne(1).view(-1)
-    delta, broken = worst_case_perturbation(
-        passes, lambda log_q: masked_divergence(clean, log_q, mask, "sym-kl"), ASCENT, stream=1
-    )
+
+    def divergence(log_q: Any) -> Tensor:
+        return masked_divergence(clean, log_q, mask, "sym-kl")
+
+    delta, broken = worst_case_perturbation(passes, divergence, ASCENT, stream=1)
     assert not broken.any()
     sides = {side: delta.sentences(side) for side in delta.sides}
     return {i: {side: rows[k] for side, rows in sides.items()} for k, i in enumerate(batch["id"].tolist())}

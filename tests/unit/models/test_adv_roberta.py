@@ -26,11 +26,10 @@ def test_the_default_is_that_of_bert_and_the_command_line_wins():
 
 
 def test_every_layernorm_is_set():
-    model = torch.nn.Sequential(
-        torch.nn.LayerNorm(4), torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4))
-    )
+    first, second = torch.nn.LayerNorm(4), torch.nn.LayerNorm(4)
+    model = torch.nn.Sequential(first, torch.nn.Sequential(torch.nn.Linear(4, 4), second))
     set_layernorm_eps(model, 0.25)
-    assert [model[0].eps, model[1][1].eps] == [0.25, 0.25]
+    assert [first.eps, second.eps] == [0.25, 0.25]
     centred = torch.tensor([[1.0, -1.0, 1.0, -1.0]])  # variance 1
     assert torch.allclose(model[0](centred), centred / 1.25**0.5)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, Dict
 
 import numpy as np
 import pytest
@@ -29,8 +30,8 @@ COSINES = {side: np.random.default_rng(3).random((NUM_SAMPLES, K)).astype(np.flo
 
 
 def write(path: Path, lists=LISTS, cache_ids=CACHE_IDS) -> Path:
-    settings = dict(fingerprint=FINGERPRINT, sources=SOURCES, proportion=1 / 6, seed=1)
-    with NeighborFileWriter(path, NUM_SAMPLES, cache_ids, K, **settings) as writer:
+    facts: Dict[str, Any] = dict(fingerprint=FINGERPRINT, sources=SOURCES, proportion=1 / 6, seed=1)
+    with NeighborFileWriter(path, NUM_SAMPLES, cache_ids, K, **facts) as writer:
         for first in range(0, NUM_SAMPLES, 7):  # sides take turns, in blocks
             for side, rows in lists.items():
                 writer.write(side, rows[first : first + 7], COSINES[side][first : first + 7])
@@ -84,7 +85,8 @@ def test_other_data_are_refused_by_the_field_that_differs(path, field):
         sizes[field] = sizes[field][::-1]
     else:
         symbols[field] = [*symbols[field], "cat"]
-    other = dataset_fingerprint(*sizes.values(), *symbols.values())
+    changed: Dict[str, Any] = {**sizes, **symbols}
+    other = dataset_fingerprint(**changed)
     differing = {name for name in FINGERPRINT if other[name] != FINGERPRINT[name]}
     assert differing == ({"num_samples", "src_sizes", "tgt_sizes"} if field == "num_samples" else {field})
     with pytest.raises(ValueError, match="belongs to another data set") as raised:

@@ -68,7 +68,7 @@ def test_lists_are_those_of_an_exhaustive_search(kind):
     ids, cosine = found(kind)
     assert any(len(s) == 0 for s in SENTENCES)
     for query in range(NUM_SAMPLES):
-        best = sorted((true_cosine(query, j) for j in CACHE_IDS if j != query), reverse=True)[:4]
+        best = sorted((true_cosine(query, j) for j in CACHE_IDS.tolist() if j != query), reverse=True)[:4]
         assert cosine[query] == pytest.approx(best, abs=2e-6)
         own_scores = [true_cosine(query, j) for j in ids[query]]
         assert own_scores == pytest.approx(cosine[query].tolist(), abs=2e-6)

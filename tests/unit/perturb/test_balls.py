@@ -1,6 +1,9 @@
 """Norms, directions and projections against loops and against the definition of a projection."""
 
+from __future__ import annotations
+
 import math
+from typing import Dict, List
 
 import pytest
 import torch
@@ -23,7 +26,7 @@ def mask():
 
 def groups(values, level):
     """The real coordinates of each ball, as lists of Python floats keyed by (sentence,) or (sentence, word)."""
-    result = {}
+    result: Dict[tuple, List[float]] = {}
     for b, length in enumerate(LENGTHS):
         for k in range(length):
             key = (b,) if level == "sentence" else (b, k)

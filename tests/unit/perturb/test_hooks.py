@@ -1,5 +1,9 @@
 """The embedding hook on real models, against editing the embedding table itself."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -117,5 +121,6 @@ def test_compiled_model_is_refused():
     model.encoder.layers[0].compile()
     with pytest.raises(ValueError, match=r"encoder\.layers\.0.*compiled"):
         EmbeddingHook(model, PADS)
+    compiled: Any = torch.compile(toy_model())
     with pytest.raises(ValueError, match="compiled"):
-        EmbeddingHook(torch.compile(toy_model()), PADS)
+        EmbeddingHook(compiled, PADS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Dict, List
 
 import pytest
@@ -24,7 +25,7 @@ def quadratic(matrix: Tensor, slope: Tensor, batches: int = 3) -> AveragedLoss:
         theta = torch.cat([p.flatten() for p in parameters.values()])
         return share * (0.5 * theta @ matrix @ theta + slope @ theta)
 
-    return AveragedLoss(parameters, [lambda s=s: term(float(s)) for s in shares], float(shares.sum()))
+    return AveragedLoss(parameters, [partial(term, float(s)) for s in shares], float(shares.sum()))
 
 
 def symmetric(eigenvalues: List[float], seed: int = 0) -> Tensor:
@@ -106,7 +107,7 @@ def transformer_loss(name: str) -> AveragedLoss:
         return -log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)[target.ne(1)].sum()
 
     weight = float(sum(b["target"].ne(1).sum() for b in batches))
-    return AveragedLoss(dict(model.named_parameters()), [lambda b=b: term(b) for b in batches], weight)
+    return AveragedLoss(dict(model.named_parameters()), [partial(term, b) for b in batches], weight)
 
 
 @pytest.mark.parametrize("name", ["transformer_shared", "lstm", "lightconv"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, List
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ def pairs(*lengths: int) -> SentenceSet:
 
 def test_batches_hold_every_pair_once_and_keep_to_the_limit() -> None:
     sentences = pairs(3, 9, 4, 9, 2, 7)
-    batches = list(sentences.batches(max_tokens=18))
+    batches: List[Any] = list(sentences.batches(max_tokens=18))
     assert sorted(i for batch in batches for i in batch) == list(range(6))
     lengths = [3, 9, 4, 9, 2, 7]
     assert all(len(batch) * max(lengths[i] for i in batch) <= 18 for batch in batches) and len(batches) == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Mapping, Optional
 
 CONFIG = (
     "2026-01-01 10:00:00 | INFO | fairseq_cli.train | {'_name': None, 'common': {'_name': None, 'seed': %d, "
@@ -49,7 +49,7 @@ def write_run(
     nlls: tuple = (7.0, 6.0, 6.5),
     seconds: float = 10,
     eps: float = 0.1,
-    score: Optional[Dict[str, object]] = None,
+    score: Optional[Mapping[str, object]] = None,
 ) -> Path:
     """A run of len(nlls) epochs of *seconds* each; every second epoch of an adversarial method is a refresh epoch."""
     folder.mkdir(parents=True)

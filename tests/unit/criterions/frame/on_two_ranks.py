@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import List
+from typing import Any, List
 
 import torch
 import torch.distributed as dist
@@ -35,7 +35,7 @@ class Model(nn.Module):
 
 def gradients(rank: int, by_hand: bool, half: bool) -> List[Tensor]:
     """After one update of :class:`Model` on the ranks' own inputs."""
-    wrapper = DistributedDataParallel(Model(rank), find_unused_parameters=by_hand)
+    wrapper: Any = DistributedDataParallel(Model(rank), find_unused_parameters=by_hand)
     if half and not by_hand:
         register_ddp_comm_hook(DDPCommHookType.FP16_COMPRESS, wrapper)
     if by_hand:
@@ -49,7 +49,7 @@ def gradients(rank: int, by_hand: bool, half: bool) -> List[Tensor]:
 
 def buffers(rank: int, broadcast: bool) -> Tensor:
     """The rank's running mean after three micro-batches, in each of which it moves off the first rank's."""
-    wrapper = DistributedDataParallel(Model(rank), find_unused_parameters=True, broadcast_buffers=broadcast)
+    wrapper: Any = DistributedDataParallel(Model(rank), find_unused_parameters=True, broadcast_buffers=broadcast)
     for _ in range(3):
         wrapper.module.mean += rank
         reduce_gradients_once(wrapper)

@@ -1,6 +1,9 @@
 """The frame of the criterions: plain training, evaluation, the log, and wrong options."""
 
+from __future__ import annotations
+
 from types import SimpleNamespace
+from typing import Any, Dict, List
 
 import pytest
 import torch
@@ -16,15 +19,15 @@ from tests.unit.toy_models import toy_batch, toy_model, toy_task
 
 
 class RandomPerturbation(AdversarialCriterion):
-    """The simplest method: a random perturbation of norm *radius*."""
+    """The simplest method: a random perturbation of norm :attr:`norm`."""
 
-    radius = 1.0
+    norm = 1.0
 
     head_type = TranslationHead
 
     def compared_output(self, batch):
         passes = batch.passes
-        delta = initial_perturbation("uniform", passes.ids, passes.masks, passes.dims, Ball(self.radius), 1.0, 1, 1)
+        delta = initial_perturbation("uniform", passes.ids, passes.masks, passes.dims, Ball(self.norm), 1.0, 1, 1)
         batch.log.update(norm_log(delta))
         return batch.perturbed(delta)
 
@@ -59,7 +62,7 @@ def test_no_strength_is_plain_training_bit_for_bit(name, options, radius):
     task, model = toy_task(), toy_model(name, dropout=0.3)
     batches = [toy_batch(seed=1), toy_batch((7, 2), (3, 4), seed=2, first_id=3)]
     criterion = RandomPerturbation(config(**options), task)
-    criterion.radius = radius
+    criterion.norm = radius
     ours, plain = (loss_and_gradients(c, model, batches) for c in (criterion, plain_criterion(task)))
     assert ours[0] == plain[0]
     assert all(torch.equal(a, b) for a, b in zip(ours[1], plain[1]))
@@ -68,7 +71,7 @@ def test_no_strength_is_plain_training_bit_for_bit(name, options, radius):
 def test_fresh_masks_with_zero_perturbation_still_regularise():
     task, model = toy_task(), toy_model(dropout=0.3)
     criterion = RandomPerturbation(config(), task)
-    criterion.radius = 0.0
+    criterion.norm = 0.0
     ours, plain = (loss_and_gradients(c, model, [toy_batch()]) for c in (criterion, plain_criterion(task)))
     assert ours[0][0] > plain[0][0]
 
@@ -160,8 +163,9 @@ def test_task_is_told_once_and_its_own_method_still_runs():
     task = toy_task()
     seen = []
     type(task).begin_epoch = lambda self, epoch, model: seen.append(epoch)
-    first, second = RandomPerturbation(config(), task), RandomPerturbation(config(), task)
-    calls = {0: [], 1: []}
+    first: Any = RandomPerturbation(config(), task)
+    second: Any = RandomPerturbation(config(), task)
+    calls: Dict[int, List[int]] = {0: [], 1: []}
     first.begin_epoch, second.begin_epoch = calls[0].append, calls[1].append
     task.begin_epoch(3, None)
     assert seen == [3] and calls == {0: [], 1: [3]}

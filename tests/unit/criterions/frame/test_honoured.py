@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any, Dict
 
 import pytest
 import torch
@@ -41,9 +42,12 @@ VALUES = {
     "adv_preset": ("release", {}),
 }
 STRONG = {"r3f": {"r3f_sigma": 0.1}, "simcut": {"simcut_p": 0.3}}
-MODES = {"conadv": {"conadv_mode": "shifted"}, "conadv started": {"conadv_start_norm": 0.05}}
+MODES: Dict[str, Dict[str, Any]] = {"conadv": {"conadv_mode": "shifted"}, "conadv started": {"conadv_start_norm": 0.05}}
 MODES.update({"scala": {}, "scala ce": {"scala_loss": "ce"}, "smart bregman": {"smart_bregman": 0.5}})
-CASES = {**{name: STRONG.get(name, {}) for name in ("r3f", "rdrop", "simcut", "vat")}, **MODES}
+CASES: Dict[str, Dict[str, Any]] = {
+    **{name: STRONG.get(name, {}) for name in ("r3f", "rdrop", "simcut", "vat")},
+    **MODES,
+}
 CASES.update({"arch serving": {}, **{name: {} for name in ("disadv", "freeat", "freelb", "smart")}})
 ASCENDS = ("freeat", "freelb", "smart")
 

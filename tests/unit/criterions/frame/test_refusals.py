@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any, Dict
 
 import pytest
 import torch
@@ -94,7 +95,12 @@ def two_pairs():
     return FairseqMultiModel(encoders, {"en-de": first.decoder, "de-en": second.decoder})
 
 
-KEEPING = {"arch": {}, "conadv": {"conadv_mode": "shifted"}, "freeat": {}, "smart": {"smart_bregman": 0.5}}
+KEEPING: Dict[str, Dict[str, Any]] = {
+    "arch": {},
+    "conadv": {"conadv_mode": "shifted"},
+    "freeat": {},
+    "smart": {"smart_bregman": 0.5},
+}
 
 
 @pytest.mark.parametrize("method", KEEPING)

@@ -97,7 +97,8 @@ class Task:
 
 
 def open_run(checkpoint: Optional[Dict[str, Any]], reset: bool = False) -> tuple[Waiting, Trainer, Any]:
-    waiting, trainer, task = Waiting(), Trainer(), Task()
+    waiting, trainer = Waiting(), Trainer()
+    task: Any = Task()
     attach(task, waiting)
     trainer.updates = (checkpoint or {}).get("updates", 0)
     task.after_load_checkpoint(trainer, checkpoint, reset)
