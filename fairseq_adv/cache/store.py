@@ -7,15 +7,13 @@ whatever lies on disk besides.
 
 from __future__ import annotations
 
-import logging
 import os
 import uuid
 from concurrent.futures import Future
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 from torch import Tensor
 
-from fairseq_adv.cache.background import Background
 from fairseq_adv.cache.comm import Comm, LocalComm
 from fairseq_adv.cache.commit import commit_everywhere, make_manifest
 from fairseq_adv.cache.exchange import exchange_shards
@@ -29,18 +27,7 @@ from fairseq_adv.cache.resuming import checkpoint_state, restore
 from fairseq_adv.cache.retention import delete_others, needed_on_rank_zero
 from fairseq_adv.cache.spec import CacheSpec
 from fairseq_adv.cache.writer import GenerationWriter
-
-logger = logging.getLogger(__name__)
-
-WRITES_WAITING = 8  # micro-batches that may wait for the thread that averages, encodes and writes them
-Averages = List[Dict[str, Tensor]]
-
-
-class Refreshed(NamedTuple):
-    """New perturbations of samples ``ids``: for each side one ``len_i x D`` for each of them."""
-
-    ids: Sequence[int]
-    sides: Mapping[str, Sequence[Tensor]]
+from fairseq_adv.cache.writing import Averages, Refreshed, Writing
 
 
 class PerturbationCache:
@@ -73,9 +60,7 @@ class PerturbationCache:
         comm, self._shard_bytes = comm or LocalComm(), shard_bytes
         self._run, self._folders = comm.broadcast_object(uuid.uuid4().hex[:8]), 0
         self.reader: Optional[CacheReader] = None
-        self._writer: Optional[GenerationWriter] = None
-        self._background = Background("writing perturbations", WRITES_WAITING)
-        self._failure: Optional[Exception] = None  # of a write, told to the other ranks when all meet again
+        self._writing = Writing(rank, alone=world_size == 1)
         self._progress: Optional[Dict[str, Any]] = None  # generation, name, epoch, attempt, shards (all after a gather)
 
         self._places = find_places(comm, rank, world_size, directory, placement)
@@ -122,7 +107,7 @@ class PerturbationCache:
             name = self._new_name(number)
             self._places.on_keepers(lambda: os.makedirs(os.path.join(self.directory, name)), "starting a generation")
             self._progress = {"generation": number, "name": name, "epoch": epoch, "attempt": 0, "shards": []}
-        self._writer = self._writer or self._new_writer()
+        self._writing.writer = self._writing.writer or self._new_writer()
 
     def _new_name(self, number: int) -> str:
         """A folder name for generation *number* that never was; the same on all ranks."""
@@ -141,7 +126,7 @@ class PerturbationCache:
         update: int,
         src: Optional[Sequence[Tensor]] = None,
         tgt: Optional[Sequence[Tensor]] = None,
-    ) -> List[Dict[str, Tensor]]:
+    ) -> Averages:
         """Average the new perturbations of *ids* (``len_i x D`` each) into the generation in progress.
 
         Returns the averages, one ``{side: len_i x D}`` for each id, before they are rounded to the format on disk.
@@ -149,18 +134,8 @@ class PerturbationCache:
         alone; among several, it is logged here and raised on all of them by :meth:`prepare_checkpoint` or
         :meth:`commit`, so that none waits for a rank that has gone.
         """
-        if self._writer is None:
-            raise RuntimeError("no refresh is in progress: call begin_refresh first")
-        if self._failure is not None:
-            return []
         given = {"src": src, "tgt": tgt}
-        try:
-            return self._writer.put(ids, update, {side: rows for side, rows in given.items() if rows is not None})
-        except OSError as error:
-            if self.world_size == 1:
-                raise
-            self._fail(error)
-            return []
+        return self._writing.put(ids, update, {side: rows for side, rows in given.items() if rows is not None})
 
     def put_later(self, update: int, collect: Callable[[], Refreshed]) -> Future[Averages]:
         """:meth:`put` what *collect* returns, on a thread of its own; the future has the averages.
@@ -168,24 +143,7 @@ class PerturbationCache:
         At most ``WRITES_WAITING`` wait, then this waits. What fails there is raised here at the next call for one rank
         alone; among several it is logged, and raised on all of them by :meth:`prepare_checkpoint` or :meth:`commit`.
         """
-        if self._failure is not None and self.world_size == 1:
-            raise self._failure
-
-        def write() -> Averages:
-            if self._failure is not None:
-                return []
-            try:
-                refreshed = collect()
-                return self.put(refreshed.ids, update, refreshed.sides.get("src"), refreshed.sides.get("tgt"))
-            except Exception as error:
-                self._fail(error)
-                raise
-
-        return self._background.submit(write)
-
-    def _fail(self, error: Exception) -> None:
-        self._failure = error
-        logger.error("rank %d cannot write to the cache, training stops at the next checkpoint: %s", self.rank, error)
+        return self._writing.put_later(update, collect)
 
     def prepare_checkpoint(self) -> None:
         """Every rank: seal what is buffered, so that :meth:`state_dict` names every record so far."""
@@ -194,17 +152,9 @@ class PerturbationCache:
 
     def _seal_and_gather(self) -> None:
         assert self._progress is not None
-        writer = self._writer = self._writer or self._new_writer()
-
-        def seal() -> List[Dict[str, Any]]:
-            self._background.drain()
-            if self._failure is not None:
-                raise self._failure
-            writer.seal()
-            return writer.entries
-
+        self._writing.writer = self._writing.writer or self._new_writer()
         known = {entry["name"] for entry in self._progress["shards"]}
-        sealed = self._places.on_ranks(seal, "writing perturbations to the cache")
+        sealed = self._places.on_ranks(self._writing.seal, "writing perturbations to the cache")
         fresh = [entry for entries in sealed for entry in entries if entry["name"] not in known]
         self._progress["shards"] = sorted([*self._progress["shards"], *fresh], key=lambda e: (e["attempt"], e["name"]))
         exchange_shards(self._places, self._progress["name"], fresh)
@@ -227,7 +177,7 @@ class PerturbationCache:
 
         manifest = commit_everywhere(self._places, self._owner, make)
         self._pin(manifest)
-        self._progress = self._writer = None
+        self._progress = self._writing.writer = None
         return manifest.generation
 
     # ---- checkpoints --------------------------------------------------------------------------------------
@@ -241,12 +191,12 @@ class PerturbationCache:
 
         Raises ``ValueError`` if the cache no longer holds what the checkpoint names, or holds it damaged.
         """
-        self._background.drain()
+        self._writing.forget()
         name = self._new_name((state.get("in_progress") or {"generation": 0})["generation"])
         manifest, progress = restore(self._places, state, self.spec, name)
         if self.reader is not None:
             self.reader.close()
-        self.reader = self._writer = self._failure = None
+        self.reader = None
         if manifest is not None:
             self._pin(manifest)
         self._progress = progress
@@ -279,7 +229,7 @@ class PerturbationCache:
 
     def close(self) -> None:
         """Close all files and give the directory back."""
-        self._background.close()
+        self._writing.close()
         if self.reader is not None:
             self.reader.close()
         if self._owner is not None:

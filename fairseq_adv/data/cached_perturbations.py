@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fairseq_adv.cache import CacheReader, PerturbationCache
-from fairseq_adv.cache.store import Averages, Refreshed
+from fairseq_adv.cache.writing import Averages, Refreshed
 from fairseq_adv.data.known_batch import KnownBatch, ReadAhead
 from fairseq_adv.data.neighbor_means import NeighborMeans
 from fairseq_adv.data.served_batch import ReadSide, ServedBatch, index_of, read_side

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fairseq_adv.cache import open_cache
-from fairseq_adv.cache.store import Refreshed
+from fairseq_adv.cache.writing import Refreshed
 from tests.faults.failing_calls import fail_call
 from tests.unit.cache import caches
 from tests.unit.cache.caches import (
@@ -147,7 +147,7 @@ def test_an_error_of_any_type_stops_every_rank(tmp_path, monkeypatch):
         cache: Any = open_for_writing(tmp_path, rank=rank, world_size=2, comm=comm)
         cache.begin_refresh(1)
         if rank == 1:
-            cache._writer.seal = lambda: [][0]
+            cache._writing.writer.seal = lambda: [][0]
         cache.commit()
 
     errors = on_ranks(2, train)
