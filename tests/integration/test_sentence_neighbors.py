@@ -13,9 +13,9 @@ import torch
 
 from fairseq_adv.data.training_corpus import open_sentence_corpus
 from fairseq_adv.neighbors import choose_cache_set, load_neighbors, random_neighbors
+from tests.integration.neighbor_lists import assert_nearest, neighbors, unit_means
 from tests.integration.running import build_trainer, epoch_batches, save_checkpoint
 from tests.integration.sentences import binarise_sentences, sentence_args
-from tests.integration.test_neighbors_cli import assert_nearest, neighbors, unit_means
 
 ARCH = ["--criterion", "arch_sentence_prediction"]
 

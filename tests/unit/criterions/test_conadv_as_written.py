@@ -9,7 +9,14 @@ import torch
 
 from fairseq_adv.methods.conadv import one_step
 from tests.unit.criterions import reference as ref
-from tests.unit.criterions.test_conadv import ALPHA, descend, gradient_step, lookahead, loss_of, updates_of_an_epoch
+from tests.unit.criterions.conadv_reference import (
+    ALPHA,
+    descend,
+    gradient_step,
+    lookahead,
+    loss_of,
+    updates_of_an_epoch,
+)
 from tests.unit.criterions.updates import assert_matches, make_criterion, noise_in_columns, run_update
 from tests.unit.toy_models import toy_model
 

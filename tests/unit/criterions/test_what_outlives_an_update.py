@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 import pytest
 from fairseq import utils
 
-from tests.unit.criterions.test_passes_options import KNOWN_BEFOREHAND, WITH_DIVERGENCE, method
+from tests.unit.criterions.strong_methods import KNOWN_BEFOREHAND, WITH_DIVERGENCE, method
 from tests.unit.criterions.updates import run_update
 from tests.unit.toy_models import toy_batch, toy_model
 

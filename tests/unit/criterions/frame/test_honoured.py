@@ -11,7 +11,7 @@ import torch
 
 from fairseq_adv.criterions.frame.config import AdversarialConfig, AscentConfig
 from fairseq_adv.criterions.frame.honoured import ANY, NOT_HONOURED
-from tests.unit.criterions.test_passes_options import method
+from tests.unit.criterions.strong_methods import method
 from tests.unit.criterions.test_sentence_methods import sentence_method
 from tests.unit.criterions.updates import run_update, same_bits
 from tests.unit.sentence_models import sentence_batch, sentence_model
