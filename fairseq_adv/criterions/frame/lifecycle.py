@@ -131,19 +131,26 @@ def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
             logger.info("epochs are counted anew: what the checkpoint knows of perturbations is left behind")
         lifecycle.begin_training(trainer, None if reset else saved)
         if lifecycle.start_state():
-            end_epoch = follow_validation(trainer, lifecycle)
             state = extra_state or {}
-            start = None if reset else state.get(cls.__name__, {}).get(START_KEY)
-            if start:
-                lifecycle.load_start_state(start)
-                if start["end_of_epoch"]:  # the checkpoint was written between its validation and the count of it
-                    end_epoch(state.get("val_loss"))
+            begun = None if reset else state.get(cls.__name__, {}).get(START_KEY)
+            go_on_from(begun, state.get("val_loss"), lifecycle, trainer)
 
     saving = get_checkpoint_dict, before_save_checkpoint, after_load_checkpoint
     for wrapper in (train_step, get_batch_iterator, begin_epoch, *saving):
         setattr(task, wrapper.__name__, wrapper)
     if hasattr(cls, _PER_PAIR):
         setattr(task, _PER_PAIR, train_pair)
+
+
+def go_on_from(
+    begun: Optional[Dict[str, Any]], validation: Optional[float], lifecycle: TrainingLifecycle, trainer: Any
+) -> None:
+    """Tell *lifecycle* of each epoch's validation, and what a checkpoint had *begun* to find out from them."""
+    end_epoch = follow_validation(trainer, lifecycle)
+    if begun:
+        lifecycle.load_start_state(begun)
+        if begun["end_of_epoch"]:  # the checkpoint was written between its validation and the count of it
+            end_epoch(validation)
 
 
 def refuse_own_backward(task: Any) -> None:
