@@ -35,7 +35,10 @@ TRAINED: Dict[str, Tuple[Any, Dict[str, Any]]] = {
     "neighbor_rescale": (True, {}),
 }
 # option -> its value and the name of the cache's argument that it is
-PLACED = {"cache_dir": ("FOLDER", "directory"), "cache_placement": ("node-local", "placement")}
+PLACED: Dict[str, Tuple[Any, str]] = {
+    "cache_dir": ("FOLDER", "directory"),
+    "cache_placement": ("node-local", "placement"),
+}
 PLACED["cache_takeover"] = (True, "takeover")
 
 
@@ -81,7 +84,7 @@ def losses(folder: Path, **options: Any) -> List[float]:
         device=torch.device("cpu"),
     )
     criterion.begin_training(trainer, None)
-    result = []
+    result: List[float] = []
     for epoch in range(1, EPOCHS + 1):
         criterion.begin_epoch(epoch)
         for batch in pairs.batches:
@@ -91,12 +94,15 @@ def losses(folder: Path, **options: Any) -> List[float]:
     return result
 
 
+SOURCES = {"src": "random", "tgt": "random"}
+
+
 def other_neighbors(path: Path, task: Any, pairs: Pairs) -> Path:
     """A file whose lists differ from those that are drawn without one."""
     cache_ids = choose_cache_set(PAIRS, FEW["cache_proportion"], SEED)
     lists = random_neighbors(PAIRS, FEW["cache_proportion"], 1, SEED + 1).lookup(np.arange(PAIRS), "src")
     lists = cache_ids[np.searchsorted(cache_ids, lists) % len(cache_ids)]
-    settings = dict(sources={"src": "random", "tgt": "random"}, proportion=FEW["cache_proportion"], seed=SEED)
+    settings: Dict[str, Any] = dict(sources=SOURCES, proportion=FEW["cache_proportion"], seed=SEED)
     settings["fingerprint"] = training_fingerprint(task, pairs)
     with NeighborFileWriter(path, PAIRS, cache_ids, 1, **settings) as writer:
         for side in ("src", "tgt"):

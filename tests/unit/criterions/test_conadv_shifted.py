@@ -13,6 +13,7 @@ from tests.unit.criterions.conadv_reference import (
     gradient_step,
     loss_of,
     shifted,
+    task_that_tells,
     trainer_of,
     updates_of_an_epoch,
 )
