@@ -26,6 +26,16 @@ class AdvRobertaModel(RobertaModel):
     def __init__(self, args: Any, encoder: nn.Module) -> None:
         super().__init__(args, encoder)
         set_layernorm_eps(self, args.adv_layernorm_eps)
+        self.frozen = getattr(args, "adv_freeze_encoder", False)
+        if self.frozen:
+            encoder.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> AdvRobertaModel:
+        """As of any module, but a frozen encoder stays in evaluation: its features are those that it was tuned to."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
 
     @staticmethod
     def add_args(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +45,11 @@ class AdvRobertaModel(RobertaModel):
             type=float,
             metavar="EPS",
             help=f"added to the variance in each LayerNorm (default: {BERT_EPS:g}, as BERT; RoBERTa: 1e-05)",
+        )
+        parser.add_argument(
+            "--adv-freeze-encoder",
+            action="store_true",
+            help="train the head alone, on the encoder's features without dropout (default: off, all is trained)",
         )
 
 
@@ -53,3 +68,4 @@ def adv_roberta(args: Any) -> None:
     base_architecture(args)
     eps = getattr(args, "adv_layernorm_eps", None)
     args.adv_layernorm_eps = BERT_EPS if eps is None else eps
+    args.adv_freeze_encoder = bool(getattr(args, "adv_freeze_encoder", False))

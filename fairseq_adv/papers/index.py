@@ -58,7 +58,12 @@ ARCH: Tuple[Item, ...] = (
     Item("Fig. 2c", "K and R-1-NN", "fairseq-adv reproduce arch-fig2c", _SMALL),
     Item("Fig. 2d", "cached proportion", "fairseq-adv reproduce arch-fig2d", _SMALL),
     Item("Fig. 3", "variance of the gradient's norm", "fairseq-adv reproduce arch-fig3", _SMALL),
-    Item("Fig. 4", "a head alone on frozen features", "", "not built: needs SST-2, and a head trained alone"),
+    Item(
+        "Fig. 4",
+        "a head alone on frozen features",
+        f"{_GLUE} --set glue-rte --name head train plain -- --finetune-from-model F --adv-freeze-encoder",
+        f"{_NO_DATA}; the steps are below, the frozen encoder is tested",
+    ),
     Item("Table 7", "beam, length penalty", "bash examples/translation/iwslt15-en-vi.sh evaluate", _RECIPES),
     Item("Table 8", "GLUE's tasks", f"{_GLUE} --set glue-cola prepare", "all eight are sets of the recipe"),
 )

@@ -23,6 +23,7 @@ def test_the_default_is_that_of_bert_and_the_command_line_wins():
     assert parsed().adv_layernorm_eps == 1e-12
     assert parsed("--adv-layernorm-eps", "1e-5").adv_layernorm_eps == 1e-5
     assert parsed("--encoder-layers", "3").encoder_layers == 3
+    assert parsed("--adv-freeze-encoder").adv_freeze_encoder and not parsed().adv_freeze_encoder
 
 
 def test_every_layernorm_is_set():
