@@ -62,12 +62,13 @@ def rows() -> List[str]:
     fairseq_adv.register()
     from fairseq.criterions import CRITERION_DATACLASS_REGISTRY, CRITERION_REGISTRY
 
+    from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
     from fairseq_adv.criterions.frame.config import AdversarialConfig
     from fairseq_adv.criterions.heads.sentence import SentenceHead
     from fairseq_adv.criterions.heads.translation import TranslationHead
 
     suffix = f"_{TranslationHead.suffix}"
-    criterions = {n: c for n, c in CRITERION_REGISTRY.items() if c.__module__.startswith("fairseq_adv.")}
+    criterions = {n: c for n, c in CRITERION_REGISTRY.items() if issubclass(c, AdversarialCriterion)}
     ours = {n[: -len(suffix)]: c for n, c in criterions.items() if n.endswith(suffix)}
     differing = set(ours) ^ set(ABOUT)
     if differing:
@@ -86,7 +87,8 @@ def rows() -> List[str]:
         lines.append(f"| `{name}{suffix}` | {about.paper} | {objective} | {about.passes} | {listed} | {about.use} |")
     shared = " ".join(f"`--{name.replace('_', '-')}`" for name in sorted(n for n in common if n.startswith("adv_")))
     sentences = (
-        f"Each is also there for sentences, as `NAME_{SentenceHead.suffix}` with the same options: [below](#sentences)."
+        f"Each is also there for sentences, as `NAME_{SentenceHead.suffix}` with the same options but "
+        "`--adv-vocabulary`: [below](#sentences)."
     )
     explained = "`fairseq-adv options NAME` explains every option."
     return [*lines, "", f"Common to all: {shared}.", explained, sentences, "", *exceptions()]

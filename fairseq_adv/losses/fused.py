@@ -65,8 +65,8 @@ def fused_loss(p: Compared, q: Optional[Projected], target: Tensor, mask: Tensor
     if terms.kind not in DIVERGENCES:
         raise ValueError(f"unknown divergence {terms.kind!r}: choose one of {', '.join(DIVERGENCES)}")
     outputs: List[Compared] = [p] if q is None else [p, q]
-    if not torch.is_grad_enabled():
-        outputs = [output.detach() for output in outputs]
+    reached = [torch.is_grad_enabled() and terms.reach(side) for side in range(len(outputs))]
+    outputs = [output if reach else output.detach() for output, reach in zip(outputs, reached)]
     dtype = p.logits.dtype if isinstance(p, HeldLogits) else p.dtype()
     tensors = [tensor for output in outputs for tensor in _three(output)]
     total, values = _FusedLoss.apply(terms, dtype, target, mask, *tensors)

@@ -132,7 +132,8 @@ class ProjectedSide:
         if gradient.dtype == self._buffer.dtype:
             return  # it was written over the logits
         if self._buffer.dtype == torch.float16:
-            self._factor = _LARGEST_FP16 / gradient.abs().amax().clamp(min=1e-30)
+            largest = gradient.abs().amax(1).nan_to_num(0.0, posinf=0.0).amax()  # a broken row spoils no other
+            self._factor = _LARGEST_FP16 / largest.clamp(min=1e-30)
         torch.mul(gradient, self._factor, out=self._buffer[block])
 
     def absorb(self) -> None:

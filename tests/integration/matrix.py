@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 
 from tests.integration.running import default_args, free_port, run_command
-from tests.integration.training import METHODS, train
+from tests.integration.training import ARCHITECTURES, METHODS, train
 
 UPDATES = 3
 TWO_LAYERS = "--encoder-layers 2 --decoder-layers 2"
@@ -31,6 +31,7 @@ MODELS: Dict[str, str] = {
     "lstm": f"--arch lstm --encoder-layers 1 --decoder-layers 1 {_NO_TRANSFORMER} {_LSTM}",
     "fconv": f"--arch fconv {_NO_TRANSFORMER} --encoder-layers [(16,3)] --decoder-layers [(16,3)] "
     "--decoder-out-embed-dim 16",
+    "untied": ARCHITECTURES["transformer"],
     "layerdrop": f"{TWO_LAYERS} --encoder-layerdrop 0.5 --decoder-layerdrop 0.5 --find-unused-parameters",
     "checkpoints": f"{TWO_LAYERS} --checkpoint-activations",
     "ema": "--store-ema --ema-decay 0.9",
@@ -40,6 +41,9 @@ RANKS = ("one", "legacy_ddp", "pytorch_ddp")
 METHODS_AND_MODES = {name: "" for name in METHODS if name.endswith("_label_smoothed")}
 METHODS_AND_MODES["conadv_label_smoothed shifted"] = "--conadv-mode shifted"
 METHODS_AND_MODES["r3f_label_smoothed detached"] = "--adv-detach-clean"
+METHODS_AND_MODES["r3f_label_smoothed fused"] = "--adv-vocabulary fused"
+METHODS_AND_MODES["smart_label_smoothed fused"] = "--adv-vocabulary fused --adv-detach-clean"
+METHODS_AND_MODES["plain_label_smoothed"] = ""
 NEEDS_OUR_TASK = ("freeat_label_smoothed", "conadv_label_smoothed")
 KEEPS_BY_SAMPLE = ("arch", "conadv", "freeat")
 # every layer that LayerDrop draws differs between the second rank and a second micro-batch
@@ -60,7 +64,7 @@ class Combination(NamedTuple):
 
     def refusal(self) -> Optional[str]:
         """A pattern of the sentence that refuses this combination, and ``None`` for one that trains."""
-        if self.task == "multilingual_translation" and self.model in ("lstm", "fconv"):
+        if self.task == "multilingual_translation" and self.model in ("lstm", "fconv", "untied"):
             return "requires a FairseqMultiModel"  # fairseq's own
         if self.task == "multilingual_translation" and self.criterion.startswith(KEEPS_BY_SAMPLE):
             return r"--criterion \w+_\* .*--task translation"
@@ -101,6 +105,12 @@ def diagonal() -> List[Combination]:
         ("rdrop_label_smoothed", "layerdrop", "translation"),
         ("disadv_label_smoothed", "transformer", "multilingual_translation"),
         ("r3f_label_smoothed detached", "checkpoints", "multilingual_translation"),
+        ("r3f_label_smoothed fused", "transformer", "translation"),
+        ("r3f_label_smoothed fused", "untied", "translation"),
+        ("r3f_label_smoothed fused", "transformer", "multilingual_translation"),
+        ("smart_label_smoothed fused", "checkpoints", "translation"),
+        ("plain_label_smoothed", "transformer", "translation"),
+        ("plain_label_smoothed", "layerdrop", "translation"),
     ]
     return list(dict.fromkeys([*cells, *(Combination(*cell, "pytorch_ddp") for cell in failed)]))
 

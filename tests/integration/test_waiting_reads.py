@@ -22,6 +22,8 @@ CASES = {
     "conadv_label_smoothed concat": 1,
     "arch_label_smoothed": 1,  # a refresh
     "arch_label_smoothed cached": 2,  # from the cache
+    "arch_label_smoothed fused": 1,
+    "arch_label_smoothed fused cached": 2,
 }
 MICRO_BATCHES = 2
 

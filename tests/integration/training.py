@@ -41,6 +41,7 @@ VARIANTS: Dict[str, str] = {
     "r3f_label_smoothed recompute": "--r3f-sigma 0.1 --adv-passes recompute",
     "scala_label_smoothed ce": "--scala-loss ce",
     "conadv_label_smoothed concat": "--task adversarial_translation --adv-passes concat",
+    "arch_label_smoothed fused": "--adv-divergence sym-kl --adv-vocabulary fused",
 }
 
 

@@ -78,11 +78,10 @@ def toy_model(name: str = "transformer", dropout: float = 0.0, seed: int = 1, **
     settings = dict(ARCHITECTURES[name])
     arch = settings.pop("arch")
     args = Namespace(
-        criterion="cross_entropy",
         dropout=dropout,
         max_source_positions=64,
         max_target_positions=64,
-        **{**_SIZES[arch], **settings, **overrides},
+        **{"criterion": "cross_entropy", **_SIZES[arch], **settings, **overrides},
     )
     ARCH_CONFIG_REGISTRY[arch](args)
     torch.manual_seed(seed)

@@ -189,7 +189,7 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
 
     def begin_pass(self, model: nn.Module) -> None:
         """Every rank, before each micro-batch, whether or not it is regularised."""
-        if self.strength() > 0:
+        if self.strength() > 0 or self.head.fuses:
             reduce_gradients_once(model, self._half_reduction)
 
     def end_epoch(self, validation: Optional[float], maximize: bool, update_num: int) -> None:
@@ -205,9 +205,12 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         self, model: nn.Module, sample: Dict[str, Any], reduce: bool = True
     ) -> Tuple[Tensor, Any, Dict[str, Any]]:
         """Loss (a sum, as ``sample_size`` expects it), sample size, log."""
-        if not model.training or not self.is_active():
+        if not model.training:
             loss, sample_size, log = self.head.plain(model, sample, reduce=reduce)
-            own = {"adv_sentences": log["nsentences"]} if model.training else {}
+            return loss, sample_size, {**log, **uniform_log({}, sample["target"].device)}
+        if not self.is_active():
+            loss, sample_size, log = self.head.plain_update(model, sample, reduce=reduce)
+            own = {"adv_sentences": log["nsentences"]}
             return loss, sample_size, {**log, **uniform_log(own, sample["target"].device)}
         if self.needs_gradients_between():
             raise RuntimeError("the loss at δ needs its backward pass before δ can move: train through train_step")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Callable, ContextManager, Dict, Optional, Tuple
 
 import torch
@@ -123,18 +123,18 @@ class TrainingBatch:
 
     def from_clean(self, kind: Optional[str] = None) -> Callable[[Output], Tensor]:
         """ℓ_v from the clean output, held fixed, as a function of another output: what an ascent raises."""
-        clean, head, targets = self.clean.detach(), self._head, self.targets
-        kind = kind or self._outer.divergence
-        return lambda output: head.divergence(clean, output, targets, kind, detach_p=True)
+        head, targets, kind = self._head, self.targets, kind or self._outer.divergence
+        clean = lru_cache(maxsize=1)(partial(head.held, self.clean))  # made in the first step, if there is any
+        return lambda output: head.divergence(clean(), output, targets, kind, detach_p=True)
 
     def _half_precision(self) -> bool:
         return next(self.bare.parameters()).dtype != torch.float32 or torch.is_autocast_enabled()
 
 
 def bare_pass(head: Head, bare: nn.Module, sample: Dict[str, Any]) -> Output:
-    """The output of one pass of the *bare* model, activation checkpoints off."""
+    """The output of one pass of the *bare* model, activation checkpoints off; parameters get no gradient from it."""
     with without_activation_checkpoints(bare):
-        return head.forward(bare, sample)
+        return head.for_input_alone(head.forward(bare, sample))
 
 
 def twofold_pass(head: Head, model: nn.Module, sample: Dict[str, Any]) -> Output:

@@ -55,6 +55,7 @@ class Head(ABC):
     own_task: ClassVar[str]
     plain: FairseqCriterion  # fairseq's own criterion: plain training and evaluation
     has_directions: bool = True  # whether divergence(p, q) and divergence(q, p) differ
+    fuses: bool = False  # whether training is to run on another form of the output than that of fairseq's criterion
 
     @abstractmethod
     def __init__(self, cfg: Any, task: Any) -> None:
@@ -73,6 +74,14 @@ class Head(ABC):
     @abstractmethod
     def forward(self, model: nn.Module, sample: Dict[str, Any]) -> Output:
         """One pass of *model* over *sample*."""
+
+    def for_input_alone(self, output: Any) -> Any:
+        """*output* where a gradient towards the input is wanted, and none towards parameters."""
+        return output
+
+    def held(self, output: Any) -> Any:
+        """*output* without its graph, for many others to be compared with."""
+        return output.detach()
 
     @abstractmethod
     def doubled(self, sample: Dict[str, Any]) -> Dict[str, Any]:
@@ -120,6 +129,10 @@ class Head(ABC):
     @abstractmethod
     def sample_size(self, sample: Dict[str, Any]) -> Any:
         """What the trainer divides the loss by."""
+
+    def plain_update(self, model: nn.Module, sample: Dict[str, Any], reduce: bool = True) -> Any:
+        """Loss, sample size and log of an update of plain training, key for key those of fairseq's own criterion."""
+        return self.plain(model, sample, reduce=reduce)
 
     @abstractmethod
     def training_log(self, sample: Dict[str, Any], loss: Tensor, columns: Dict[str, Any]) -> Dict[str, Any]:

@@ -142,5 +142,5 @@ def test_every_documented_option_is_accepted_by_the_training_command(components:
         config = convert_namespace_to_omegaconf(parsed)
         node = config[component.kind.replace("-", "_")]
         assert all(option.name[2:].replace("-", "_") in node for option in own), component.name
-        if component.kind == "criterion":
-            assert "--adv-seed" in given and node.adv_seed == 1
+        if "--adv-seed" in given:
+            assert node.adv_seed == 1

@@ -57,7 +57,7 @@ def serving(batch):
 
 
 def method(name, batch, **options):
-    strength = {} if name in ("conadv", "disadv", "freeat", "freelb") else {"adv_lambda": LAMBDA}
+    strength = {} if name in ("conadv", "disadv", "freeat", "freelb", "plain") else {"adv_lambda": LAMBDA}
     criterion = make_criterion(f"{name}_label_smoothed", **{**strength, **options})
     if name == "arch":
         criterion.perturbations, criterion.started = serving(batch), True

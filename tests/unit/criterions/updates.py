@@ -28,7 +28,9 @@ def make_criterion(name: str, task: Any = None, **options: Any) -> Any:
     translates = name.endswith("_label_smoothed")
     own = {"label_smoothing": 0.1, "sentence_avg": False} if translates else {}
     cfg = CRITERION_DATACLASS_REGISTRY[name](**{**own, **options})
-    if cfg.adv_seed is None and "adv_seed" not in dict(not_honoured_by(CRITERION_REGISTRY[name].method, cfg)):
+    if getattr(cfg, "adv_seed", SEED) is None and "adv_seed" not in dict(
+        not_honoured_by(CRITERION_REGISTRY[name].method, cfg)
+    ):
         cfg.adv_seed = SEED
     return CRITERION_REGISTRY[name](cfg, task or (toy_task() if translates else sentence_task()))
 
@@ -56,12 +58,20 @@ class Update(NamedTuple):
 
 
 def run_update(
-    criterion: Any, model: nn.Module, batches: Sequence[Dict[str, Any]], update_num: int = 0, seed: int = 5
+    criterion: Any,
+    model: nn.Module,
+    batches: Sequence[Dict[str, Any]],
+    update_num: int = 0,
+    seed: int = 5,
+    scale: float = 1.0,
 ) -> Update:
-    """Forward and backward passes of *batches*, the micro-batches of one update; no optimizer step."""
+    """Forward and backward passes of *batches*, the micro-batches of one update; no optimizer step.
+
+    Gradients are those of *scale* times the loss, as an optimizer in half precision has it.
+    """
     model.zero_grad()
     torch.manual_seed(seed)
-    optimizer = SimpleNamespace(backward=lambda loss: loss.backward())
+    optimizer = SimpleNamespace(backward=lambda loss: (scale * loss).backward())
     total = torch.zeros(())
     for batch in batches:
         if hasattr(criterion, "begin_micro_batch"):
@@ -71,7 +81,7 @@ def run_update(
             loss, _, log = criterion.train_step(batch, model, optimizer, update_num)
         else:
             loss, _, log = criterion(model, batch)
-            loss.backward()
+            optimizer.backward(loss)
         total = total + loss.detach()
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
     return Update(total, log, gradients)
