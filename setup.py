@@ -21,7 +21,8 @@ FAIRSEQ = [
 KNN = ["faiss-cpu>=1.15"]
 BERT = ["transformers>=4.40"]
 BPE = ["subword-nmt>=0.3.8"]
-REPORT = ["matplotlib>=3.7", "sacremoses>=0.1"]
+REPORT = ["matplotlib>=3.7", "Jinja2>=3.0", "sacremoses>=0.1"]
+SLURM = ["submitit>=1.5"]
 SENTENCES = [*BERT, "scikit-learn>=1.2", "scipy>=1.8"]
 DEV = [
     "pytest>=7",
@@ -42,7 +43,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["fairseq_adv", "fairseq_adv.*"]),
-    package_data={"fairseq_adv": ["experiments/train_small.sh"]},
+    package_data={"fairseq_adv": ["experiments/train_small.sh", "report/page.html"]},
     python_requires=">=3.9",
     install_requires=[
         "torch>=2.0",
@@ -60,7 +61,8 @@ setup(
         "report": REPORT,
         "sentences": SENTENCES,
         "bpe": BPE,
-        "dev": [*DEV, *BPE, *SENTENCES],
+        "slurm": SLURM,
+        "dev": [*DEV, *BPE, *SENTENCES, *SLURM],
     },
     entry_points={"console_scripts": ["fairseq-adv = fairseq_adv.cli.main:main"]},
 )

@@ -6,7 +6,8 @@ or NAME=METHOD OPTIONS; {seed} in the options stands for the seed.
 
 Interrupt or kill it when you like, even with kill -9: the same command goes on, finished runs are not repeated, an
 interrupted training goes on from its last epoch, and what a kill left running is waited for, not disturbed. A run that
-fails does not stop the others. Ends with the table of results, the paired bootstrap against the baseline, and a report.
+fails does not stop the others. With --slurm each run is a job of a cluster, which queues itself again where it is
+preempted or its time is up. Ends with the table of results, the paired bootstrap against the baseline, and a report.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import List, Optional, Sequence
 from fairseq_adv.experiments.commands import FAIRSEQ_ADV
 from fairseq_adv.experiments.grid_corpora import Corpus, PreparedFolder, Recipe, Variant, parse_variant
 from fairseq_adv.experiments.jobs import Run, finish
+from fairseq_adv.experiments.slurm import Jobs, parse_parameters
 
 UNLIMITED = 100_000  # epochs, where the clock ends a training
 
@@ -45,9 +47,19 @@ class Grid:
         default=None,
         metadata={"help": "budget of each run in wall clock instead of epochs, validations included"},
     )
-    jobs: Optional[int] = field(default=None, metadata={"help": "runs at a time (default: one for each device, or 1)"})
+    jobs: Optional[int] = field(
+        default=None, metadata={"help": "runs at a time (default: one for each device, all with --slurm, else 1)"}
+    )
     devices: Sequence[int] = field(
         default=(), metadata={"metavar": "GPU", "help": "numbers of the GPUs that runs may use"}
+    )
+    slurm: Sequence[str] = field(
+        default=(),
+        metadata={
+            "metavar": "KEY=VALUE",
+            "help": "make each run a job of SLURM; these go to submitit, such as timeout_min=600 gpus_per_node=1 "
+            "slurm_partition=gpu (cluster=local tries it on this machine)",
+        },
     )
     baseline: Optional[str] = field(default=None, metadata={"help": "variant to compare with (default: the first)"})
     output: Optional[Path] = field(
@@ -74,6 +86,9 @@ class Grid:
             raise ValueError(f"--minutes must be a positive number, without --epochs, got {self.minutes}")
         if self.devices and self.at_a_time > len(self.devices):
             raise ValueError(f"--jobs {self.jobs} is more than the {len(self.devices)} --devices: each run takes one")
+        if self.devices and self.slurm:
+            raise ValueError("--devices are those of this machine: with --slurm, gpus_per_node=1 gives each run one")
+        parse_parameters(self.slurm)
         if self.compared_with not in names:
             raise ValueError(f"--baseline {self.baseline} is none of the variants: {', '.join(names)}")
         if self.output and len(self.corpora) > 1:
@@ -85,7 +100,8 @@ class Grid:
 
     @property
     def at_a_time(self) -> int:
-        return self.jobs or max(1, len(self.devices))
+        everything = len(self.corpora) * len(self.variants) * len(self.seeds)
+        return self.jobs or (everything if self.slurm else max(1, len(self.devices)))
 
     @property
     def compared_with(self) -> str:
@@ -139,7 +155,8 @@ def run_grid(grid: Grid, train_options: Sequence[str] = ()) -> int:
     prepare(corpora, grid.parsed, grid.seeds)
     grids = [(corpus, runs_of(corpus, grid.parsed, grid.seeds)) for corpus in corpora]
     runs = [run for _, runs_of_corpus in grids for run in runs_of_corpus]
-    status = finish(runs, "fairseq-adv grid", grid.at_a_time, grid.epochs, grid.devices)
+    launcher = Jobs(runs[0].folder.parent / "slurm", parse_parameters(grid.slurm)) if grid.slurm else None
+    status = finish(runs, "fairseq-adv grid", grid.at_a_time, grid.epochs, grid.devices, launcher)
     if status == 130:
         return status
     for corpus, runs in grids:

@@ -18,7 +18,7 @@ import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, TextIO
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Protocol, Sequence, Set, TextIO
 
 Command = Sequence[object]
 
@@ -33,6 +33,18 @@ class Run(NamedTuple):
 
     folder: Path
     commands: Callable[[], Iterable[Command]]
+
+
+class Launcher(Protocol):
+    """What completes runs, here or elsewhere."""
+
+    stopped: bool
+
+    def complete(self, run: Run) -> Optional[str]:
+        """Do what is left of *run*; the reason if that failed, else None. Called from several threads."""
+
+    def stop(self, *_: object) -> None:
+        """End what runs and start nothing more; a handler of signals."""
 
 
 class Processes:
@@ -81,6 +93,9 @@ class Processes:
             self.stop()
         try:
             _, errors = process.communicate()
+        except BaseException:  # raised by the handler of a signal: nothing may outlive this
+            self.stop()
+            raise
         finally:
             self._running.discard(process)
         return None if process.returncode == 0 else f"status {process.returncode}: {errors.strip()[-500:]}"
@@ -91,10 +106,6 @@ class Processes:
         for process in list(self._running):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
-
-    def stop_on_signals(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self.stop)
 
     def _locked(self, lock: TextIO, folder: Path) -> bool:
         told = False
@@ -121,14 +132,19 @@ class Processes:
             self._devices.put(device)
 
 
-def work_off(runs: Sequence[Run], processes: Processes, jobs: int, epochs: Optional[int] = None) -> List[str]:
+def stop_on_signals(launcher: Launcher) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, launcher.stop)
+
+
+def work_off(runs: Sequence[Run], launcher: Launcher, jobs: int, epochs: Optional[int] = None) -> List[str]:
     """Complete *runs*, *jobs* at a time, with a line of progress; the reasons of those that failed, in order."""
     under_way: Dict[Path, None] = {}
 
     def one(run: Run) -> Optional[str]:
         under_way[run.folder] = None
         try:
-            return processes.complete(run)
+            return launcher.complete(run)
         finally:
             under_way.pop(run.folder)
 
@@ -144,12 +160,22 @@ def work_off(runs: Sequence[Run], processes: Processes, jobs: int, epochs: Optio
     return [reason for reason in (future.result() for future in futures) if reason]
 
 
-def finish(runs: Sequence[Run], script: str, jobs: int, epochs: Optional[int], devices: Sequence[int] = ()) -> int:
-    """:func:`work_off` for *script* until it is done or interrupted; its exit status so far: 0, 1 (failures) or 130."""
-    processes = Processes(devices)
-    processes.stop_on_signals()
-    reasons = work_off(runs, processes, jobs, epochs)
-    if processes.stopped:
+def finish(
+    runs: Sequence[Run],
+    script: str,
+    jobs: int,
+    epochs: Optional[int],
+    devices: Sequence[int] = (),
+    launcher: Optional[Launcher] = None,
+) -> int:
+    """:func:`work_off` for *script* until it is done or interrupted; its exit status so far: 0, 1 (failures) or 130.
+
+    Without a *launcher* the runs are completed on this machine.
+    """
+    launcher = launcher or Processes(devices)
+    stop_on_signals(launcher)
+    reasons = work_off(runs, launcher, jobs, epochs)
+    if launcher.stopped:
         print(f"{script}: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
         return 130
     for reason in reasons:

@@ -17,8 +17,9 @@ from tests.integration.running import ROOT
 VARIANTS = ["plain", "r3f", "rdrop-1=rdrop --rdrop-alpha 1"]
 
 
-def start(corpus: Path) -> subprocess.Popen:
+def start(corpus: Path, *options: str) -> subprocess.Popen:
     words = [sys.executable, str(ROOT / "scripts/run_grid.py"), str(corpus), "--variants", *VARIANTS, "--epochs", "1"]
+    words += options
     path = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
     environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(
@@ -72,3 +73,13 @@ def test_killed_at_several_moments_nothing_finished_is_repeated(corpus: Path) ->
     again = start(corpus)
     assert again.communicate(timeout=300)[0] == output and again.returncode == 0
     assert {path: path.stat().st_mtime_ns for path in runs.glob("*-seed1/*.*")} == everything
+
+
+@pytest.mark.slow
+def test_the_same_grid_by_jobs_of_a_cluster(corpus: Path) -> None:
+    pytest.importorskip("submitit")
+    output, errors = start(corpus, "--slurm", "cluster=local", "timeout_min=20").communicate(timeout=500)
+    runs = corpus / "runs-epochs1"
+    assert "| rdrop-1 | 1 |" in output and "3/3 runs" in errors, errors
+    assert len(list(runs.glob("*-seed1/score.json"))) == len(list(runs.glob("slurm/*_result.pkl"))) == 3
+    assert start(corpus).communicate(timeout=300)[0] == output  # and here nothing is left to do

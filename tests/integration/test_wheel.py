@@ -43,7 +43,7 @@ def test_every_file_of_the_package_is_in_the_wheel_and_no_other(wheel: Path) -> 
     with zipfile.ZipFile(wheel) as archive:
         found = {name for name in archive.namelist() if ".dist-info/" not in name}
     package = (ROOT / "fairseq_adv").rglob("*")
-    expected = {path.relative_to(ROOT).as_posix() for path in package if path.suffix in (".py", ".sh")}
+    expected = {path.relative_to(ROOT).as_posix() for path in package if path.suffix in (".py", ".sh", ".html")}
     assert found == expected
 
 

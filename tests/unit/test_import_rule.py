@@ -97,10 +97,10 @@ AT_THE_TOP: Dict[str, Set[str]] = {
 IN_FUNCTIONS: Dict[str, Set[str]] = {
     "cli": {"torch", "fairseq", "omegaconf", "matplotlib", "sacrebleu"},
     "probe": {"sentencepiece", "subword_nmt"},
-    "report": {"numpy", "matplotlib"},
+    "report": {"numpy", "matplotlib", "jinja2"},
     "corpora": {"sacremoses", "sentencepiece", "subword_nmt"},
     "scoring": {"torch", "fairseq", "numpy", "sacrebleu", "sacremoses", "scipy", "sklearn"},
-    "experiments": {"matplotlib"},
+    "experiments": {"matplotlib", "submitit"},
     "encoders": {"transformers", "fairseq"},
     "cache": {"faiss", "transformers"},
     "neighbors": {"faiss", "transformers", "sacremoses"},

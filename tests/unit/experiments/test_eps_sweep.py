@@ -47,7 +47,7 @@ def test_runs_everything_and_reports_failures(
 
     processes = sweep.finish.__globals__["Processes"]
     monkeypatch.setattr(processes, "run", fake_run)
-    monkeypatch.setattr(processes, "stop_on_signals", lambda _: None)
+    monkeypatch.setitem(sweep.finish.__globals__, "stop_on_signals", lambda _: None)
     arguments = [
         "--work-dir",
         str(work),
