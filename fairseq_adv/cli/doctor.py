@@ -40,6 +40,8 @@ PACKAGES = (
     Package("faiss", ("faiss-cpu", "faiss-gpu"), "nearest neighbors, else by torch", "knn", needed=False),
     Package("transformers", ("transformers",), "neighbors from BERT embeddings", "bert", needed=False),
     Package("matplotlib", ("matplotlib",), "figures of reports", "report", needed=False),
+    Package("jinja2", ("Jinja2",), "pages of reports", "report", needed=False),
+    Package("submitit", ("submitit",), "grids on SLURM", "slurm", needed=False),
     Package("tensorboardX", ("tensorboardX",), "--tensorboard-logdir", "dev", needed=False),
 )
 
