@@ -1,6 +1,7 @@
-"""Every method on sentences through fairseq's own trainer: precisions, resume, micro-batches, two ranks.
+"""Every method on sentences through fairseq's own trainer: precisions, resume, micro-batches.
 
-The methods come from the registry, so that a new one is tested as soon as it is registered.
+The methods come from the registry, so that a new one is tested as soon as it is registered. For several ranks
+see ``test_sentence_matrix.py``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import pytest
 import torch
 
 from fairseq_adv.criterions.heads.sentence import SentenceHead
-from tests.integration.resume_on_ranks import in_parts, train_on_ranks
 from tests.integration.running import build_trainer, save_checkpoint
 from tests.integration.sentences import binarise_sentences, sentence_args
 from tests.integration.training import Trained, go_on, methods_of, train
@@ -89,22 +89,3 @@ def test_three_micro_batches_equal_one_large_batch(data, tmp_path, name, kind):
     assert len(ours.losses) == 2 and ours.losses == pytest.approx(expected.losses, rel=1e-4)
     for parameter, value in expected.parameters().items():
         torch.testing.assert_close(ours.parameters()[parameter], value, rtol=1e-3, atol=1e-4, msg=parameter)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_ranks_train_every_method_as_one(data, tmp_path, kind):
-    """With a report, whose lists the ranks exchange; the last update's second batch is a dummy one on rank 1."""
-    report = "--report-pearson-and-spearman" if KINDS[kind] else "--classification-head-name"
-    more = [report] if KINDS[kind] else [report, "sentence_classification_head"]
-    jobs, expected = [], []
-    for name in METHODS:
-        options = [*SGD, *more, "--batch-size", 15]
-        jobs.append({"args": job(data, kind, tmp_path / f"two-{name}", name, *options, "--ddp-backend", "legacy_ddp")})
-        expected.append(in_parts(job(data, kind, tmp_path / f"one-{name}", name, *options, "--update-freq", 2), []))
-    for name, one, two in zip(METHODS, expected, train_on_ranks(2, jobs, tmp_path)):
-        assert two["losses"] == pytest.approx(one["losses"], rel=1e-4), name
-        for parameter, value in one["parameters"].items():
-            torch.testing.assert_close(
-                two["parameters"][parameter], value, rtol=0, atol=1e-4, msg=f"{name} {parameter}"
-            )
