@@ -46,8 +46,8 @@ METHODS_AND_MODES["smart_label_smoothed fused"] = "--adv-vocabulary fused --adv-
 METHODS_AND_MODES["plain_label_smoothed"] = ""
 NEEDS_OUR_TASK = ("freeat_label_smoothed", "conadv_label_smoothed")
 KEEPS_BY_SAMPLE = ("arch", "conadv", "freeat")
-# every layer that LayerDrop draws differs between the second rank and a second micro-batch
-SAME_ON_ONE_RANK = {model for model in MODELS if model != "layerdrop"}
+# what differs between the second rank and a second micro-batch: layers that are drawn, and estimates that passes refine
+OTHERS_ON_ONE_RANK = ("layerdrop", "spectral")
 SGD = "--dropout 0 --optimizer sgd --lr 0.2 --clip-norm 0"
 
 
@@ -88,6 +88,9 @@ class Combination(NamedTuple):
         words += ["--task", self.task, "--criterion", self.criterion.split()[0]]
         words += [*MODELS[self.model].split(), *METHODS_AND_MODES[self.criterion].split(), *SGD.split()]
         return [*words, *(["--update-freq", "2"] if self.ranks == "one" else ["--ddp-backend", self.ranks])]
+
+
+Cell = Any  # a Combination, or sentence_matrix.py's, which answers the same
 
 
 def combinations() -> Iterator[Combination]:
@@ -134,7 +137,7 @@ def spread_over_ranks(result: Dict[str, Any]) -> float:
     return float((most - least).abs().max())
 
 
-def run_on_two_ranks(cells: List[Combination], data: Path, directory: Path) -> Dict[Combination, Dict[str, Any]]:
+def run_on_two_ranks(cells: List[Cell], data: Path, directory: Path) -> Dict[Cell, Dict[str, Any]]:
     """The outcomes of *cells*, whose parameters are also compared between the ranks."""
     jobs: List[Dict[str, Any]] = [
         {"args": cell.args(data, directory / f"run{n}"), "result": str(directory / f"{n}.pt")}

@@ -77,11 +77,12 @@ class TrainingBatch:
 
     def perturbed(self, delta: Perturbation) -> Output:
         """The output at x + δ for the outer loss."""
-        return self._beside_clean(lambda: self.passes.clean_and_perturbed(delta), lambda: self.passes.perturbed(delta))
+        passes = self.passes  # what is kept to run again must not hold the batch itself
+        return self._beside_clean(partial(passes.clean_and_perturbed, delta), partial(passes.perturbed, delta))
 
     def cut(self, keep: Dict[str, Tensor]) -> Output:
         """The output with the words outside *keep* cut off; see :meth:`BatchPasses.cut`."""
-        return self._beside_clean(lambda: self.passes.clean_and_cut(keep), lambda: self.passes.cut(keep))
+        return self._beside_clean(partial(self.passes.clean_and_cut, keep), partial(self.passes.cut, keep))
 
     def _beside_clean(self, both: Callable[[], Tuple[Output, Output]], alone: Callable[[], Output]) -> Output:
         if self._outer.concat and self._clean is None:

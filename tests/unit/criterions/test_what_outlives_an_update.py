@@ -20,6 +20,7 @@ CASES: Dict[str, Dict[str, Any]] = {
     "smart bregman": {"smart_bregman": 0.5},
     **{f"{name} detached": {"adv_detach_clean": True} for name in WITH_DIVERGENCE},
     **{f"{name} concat": {"adv_passes": "concat"} for name in KNOWN_BEFOREHAND if name != "conadv"},
+    **{f"{name} recompute": {"adv_passes": "recompute"} for name in (*WITH_DIVERGENCE, "rdrop")},
     **{f"{name} perturbed": {"adv_objective": "perturbed"} for name in WITH_DIVERGENCE},
 }
 
@@ -32,16 +33,21 @@ def no_collector():
     gc.enable()
 
 
-def remembering_log_probs(criterion, outputs):
-    """Have *outputs* hold a weak reference to the result of every pass."""
-    forward = criterion.head.forward
+def remembering(criterion, outputs):
+    """Have *outputs* hold a weak reference to the result of every pass, and to every batch with what it holds."""
+    forward, open_batch = criterion.head.forward, criterion.open_batch
 
     def remember(model, sample):
         output = forward(model, sample)
         outputs.append(weakref.ref(output))
         return output
 
-    criterion.head.forward = remember
+    def remember_batch(model, sample):
+        batch = open_batch(model, sample)
+        outputs.append(weakref.ref(batch))
+        return batch
+
+    criterion.head.forward, criterion.open_batch = remember, remember_batch
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -49,7 +55,7 @@ def test_no_output_outlives_its_update(no_collector, case):
     batch, model = toy_batch(), toy_model(dropout=0.1)
     outputs: List[Any] = []
     criterion = method(case.split()[0], batch, **CASES[case])
-    remembering_log_probs(criterion, outputs)
+    remembering(criterion, outputs)
     model.register_forward_hook(lambda _, __, output: outputs.append(weakref.ref(output[0])))
     for update in range(5):
         criterion.train()
