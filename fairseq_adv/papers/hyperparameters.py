@@ -63,6 +63,12 @@ CONADV_VALUES: Tuple[Item, ...] = (
     Item("Table 5", "p of 0 to 12, for images", "--conadv-alpha 0.1", "the unit is another: embeddings"),
     Item("Table 1", "batch of 1k to 96k images", "--target-batch-tokens 32k", "counted in target tokens"),
     Item("Sec. 4.1", "AutoAugment", "--adv-source-cutoff 0.1", "source words hidden in its place"),
+    Item(
+        "Sec. 4.1",
+        "AutoAugment, again",
+        "--adv-source-bpe-dropout 0.1 --adv-source-bpe-model F",
+        "or source words cut anew; tested by an oracle, not run",
+    ),
     Item("Table 6", "LARS, momentum 0.9", "--optimizer adv_lars --lars-momentum 0.9", "there; not used: Adam suits"),
     Item("Table 6", "weight decay", "--optimizer adv_lars --lars-weight-decay 5e-4", f"{_DEFAULT} of `adv_lars`"),
     Item("Table 6", "polynomial decay", "--lr-scheduler polynomial_decay", "fairseq's own; not used"),

@@ -102,6 +102,7 @@ IN_FUNCTIONS: Dict[str, Set[str]] = {
     "scoring": {"torch", "fairseq", "numpy", "sacrebleu", "sacremoses", "scipy", "sklearn"},
     "experiments": {"matplotlib", "submitit"},
     "encoders": {"transformers", "fairseq"},
+    "data": {"sentencepiece"},
     "cache": {"faiss", "transformers"},
     "neighbors": {"faiss", "transformers", "sacremoses"},
     "compat": {"fairseq", "omegaconf"},

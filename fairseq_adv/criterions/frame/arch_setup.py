@@ -33,6 +33,12 @@ def refuse_unknown_samples(task: Any, trainer: Any) -> None:
             f"--train-subset {dataset.train_subset} is also a --valid-subset: fairseq would hand both one iterator and "
             "skip the first epoch; give the validation set another name"
         )
+    share = getattr(task.cfg, "adv_source_bpe_dropout", 0)
+    if share > 0:
+        raise ValueError(
+            f"--adv-source-bpe-dropout {share:g} cuts a sentence into other pieces in each epoch, but arch keeps a "
+            "perturbation for each of its tokens: take --adv-source-cutoff, or another method"
+        )
 
 
 def choose_neighbors(cfg: Any, fingerprint: Dict[str, Any], trained: np.ndarray) -> Neighbors:

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fairseq_adv.data.source_cutoff import SourceCutoff, cut_sources
+from fairseq_adv.data.source_augmentation import read_sources
+from fairseq_adv.data.source_cutoff import SourceCutoff
 from tests.integration.running import build_trainer, default_args
 
 UNKNOWN, END = 3, 2
@@ -42,7 +43,7 @@ def test_seed_epoch_and_sentence_decide() -> None:
 
 def test_a_data_set_passes_the_epoch_on() -> None:
     dataset = SimpleNamespace(src=sentences())
-    cut_sources(dataset, 0.5, UNKNOWN, END, 1)
+    read_sources(dataset, SourceCutoff(dataset.src, 0.5, UNKNOWN, END, 1))
     first = dataset.src[0]
     dataset.set_epoch(2)
     assert not torch.equal(dataset.src[0], first)
