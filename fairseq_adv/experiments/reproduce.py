@@ -34,6 +34,13 @@ class Reproduction:
     base_tokens: int = field(default=256, metadata={"help": "target tokens of ConAdv's base batch"})
     lr: float = field(default=0.003, metadata={"help": "learning rate at the base batch"})
     warmup_updates: int = field(default=100, metadata={"help": "warm-up at the base batch, in updates"})
+    factors: Sequence[int] = field(
+        default=(1, 4),
+        metadata={"help": "ConAdv's batches, as multiples of the base batch; the rate grows by the root"},
+    )
+    radii: Sequence[float] = field(
+        default=(0.05, 0.1, 0.2), metadata={"help": "radii p of ConAdv's Table 5, in units of the word embeddings"}
+    )
     evaluate: str = field(
         default="", metadata={"help": "options of fairseq-adv evaluate in quotes, for a prepared folder"}
     )
@@ -44,6 +51,9 @@ class Reproduction:
         for name in ("epochs", "base_tokens", "warmup_updates", "jobs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        for name in ("factors", "radii"):
+            if min(getattr(self, name)) <= 0:
+                raise ValueError(f"--{name} must be > 0, got {min(getattr(self, name)):g}")
         known = by_name(self.batch)
         unknown = [name for name in self.names if name not in known and name != "LIST"]
         if unknown:
@@ -51,7 +61,7 @@ class Reproduction:
 
     @property
     def batch(self) -> Batch:
-        return Batch(self.base_tokens, self.lr, self.warmup_updates)
+        return Batch(self.base_tokens, self.lr, self.warmup_updates, tuple(self.factors), tuple(self.radii))
 
     @property
     def wanted(self) -> List[Result]:

@@ -12,8 +12,7 @@ from typing import Dict, List, Sequence, Tuple
 # Both with the one-sided divergence of ARCH's paper, which compares them under one regulariser.
 ARCH, SMART = "arch=arch --adv-divergence kl", "smart=smart --adv-divergence kl"
 BASELINES = ("plain", "r3f", "freelb", SMART, ARCH)
-FACTORS = (1, 4)
-RADII = (0.05, 0.1, 0.2)
+P = 0.1  # ConAdv's radius where a table has one alone
 CUTOFF = "--adv-source-cutoff 0.1"
 
 
@@ -23,11 +22,13 @@ def _arch(name: str, options: str) -> str:
 
 @dataclass(frozen=True)
 class Batch:
-    """An update's size and what goes with it, at a multiple of the base."""
+    """An update's size and what goes with it, at multiples (*factors*) of the base; *radii* are those of ConAdv's p."""
 
     tokens: int = 256
     lr: float = 0.003
     warmup_updates: int = 100
+    factors: Tuple[int, ...] = (1, 4)
+    radii: Tuple[float, ...] = (0.05, P, 0.2)
 
     def options(self, factor: int) -> str:
         """For ``fairseq-train`` at *factor* times the base batch."""
@@ -52,19 +53,22 @@ class Result:
 
 
 def _at_batches(batch: Batch, variants: Sequence[Tuple[str, str, str]]) -> Tuple[str, ...]:
-    """(name, method, options) at each of :data:`FACTORS`, named NAME-xFACTOR."""
+    """(name, method, options) at each factor of *batch*, named NAME-xFACTOR."""
     return tuple(
         f"{name}-x{factor}={method} {batch.options(factor)} {options}".strip()
-        for factor in FACTORS
+        for factor in batch.factors
         for name, method, options in variants
     )
 
 
+def _conadv(radius: float, options: str = "", name: str = "") -> Tuple[str, str, str]:
+    return f"conadv-p{radius:g}{name}", "conadv", f"--conadv-alpha {radius:g} {options}".strip()
+
+
 _PLAIN = ("plain", "plain", "")
 _CUT = ("plain-cutoff", "plain", CUTOFF)
-_DISADV = ("disadv-p0.1", "disadv", "--disadv-alpha 0.1")
-_CONADV = {radius: (f"conadv-p{radius:g}", "conadv", f"--conadv-alpha {radius:g}") for radius in RADII}
-_CONADV_CUT = ("conadv-p0.1-cutoff", "conadv", f"--conadv-alpha 0.1 {CUTOFF}")
+_DISADV = (f"disadv-p{P:g}", "disadv", f"--disadv-alpha {P:g}")
+_CONADV, _CONADV_CUT = _conadv(P), _conadv(P, CUTOFF, "-cutoff")
 _WITH_ACCURACY = ("--log-interval", "1", "--report-accuracy")
 
 
@@ -107,11 +111,13 @@ def results(batch: Batch) -> List[Result]:
             "cache_proportion",
         ),
         Result("arch-fig3", "norm of the gradient and its variance", (SMART, "r3f", ARCH), "gradients"),
-        conadv("conadv-table1", "scores over batches", (_PLAIN, _CUT, _DISADV, _CONADV[0.1])),
+        conadv("conadv-table1", "scores over batches", (_PLAIN, _CUT, _DISADV, _CONADV)),
         conadv("conadv-table2", "scores over batches with data augmentation", (_PLAIN, _CUT, _CONADV_CUT)),
-        conadv("conadv-table3", "training time over batches", (_PLAIN, _DISADV, _CONADV[0.1])),
-        conadv("conadv-table4", "training against test set", (_PLAIN, _CONADV[0.1], _CONADV_CUT), "gap"),
-        conadv("conadv-table5", "scores over radii p and batches", (_PLAIN, *_CONADV.values(), _CUT, _CONADV_CUT)),
+        conadv("conadv-table3", "training time over batches", (_PLAIN, _DISADV, _CONADV)),
+        conadv("conadv-table4", "training against test set", (_PLAIN, _CONADV, _CONADV_CUT), "gap"),
+        conadv(
+            "conadv-table5", "scores over radii p and batches", (_PLAIN, *map(_conadv, batch.radii), _CUT, _CONADV_CUT)
+        ),
     ]
 
 

@@ -86,6 +86,21 @@ def test_batches_grow_with_their_rate_and_warm_up() -> None:
     assert Batch(256, 0.003, 100).options(4) == "--target-batch-tokens 1024 --lr 0.006 --warmup-updates 25"
 
 
+def test_other_batches_and_radii(prepared: Path) -> None:
+    wanted = options(prepared, "conadv-table5", factors=(1, 16), radii=(0.3,)).wanted[0].variants
+    assert [text.partition("=")[0] for text in wanted] == [
+        f"{name}-x{factor}"
+        for factor in (1, 16)
+        for name in ("plain", "conadv-p0.3", "plain-cutoff", "conadv-p0.1-cutoff")
+    ]
+    assert wanted[5] == (
+        "conadv-p0.3-x16=conadv --target-batch-tokens 4096 --lr 0.012 --warmup-updates 6 --conadv-alpha 0.3"
+    )
+    for name, value in (("factors", (0, 1)), ("radii", (0.0,))):
+        with pytest.raises(ValueError, match=f"--{name} must be > 0, got 0"):
+            options(prepared, "conadv-table5", **{name: value})
+
+
 def test_a_gap_needs_the_losses_of_three_sets(prepared: Path) -> None:
     result = options(prepared, "conadv-table4", "conadv-table5")
     (run,) = [run for run in planned(result, ())[0] if run.folder.name == "plain-x4-seed1"]
