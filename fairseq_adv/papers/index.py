@@ -19,7 +19,7 @@ class Item(NamedTuple):
 
 _SMALL = "run on the quickstart's text, three seeds, below"
 _NO_DATA = "not run on the paper's data: neither corpora nor a GPU were at hand"
-_NO_DATA_SMALL = f"{_NO_DATA}; small: [results.md](results.md)"
+_NO_DATA_SMALL = f"{_NO_DATA}; small: [results.md](results.md), [unconverged.md](unconverged.md)"
 _ONE_SEED = "run on the quickstart's text with one seed, below"
 _ORACLE = "tested by an oracle"
 _WRITTEN = f"{_ORACLE}; not the default"
@@ -84,6 +84,24 @@ CONADV: Tuple[Item, ...] = (
     Item("Fig. 4a", "throughput", "python benchmarks/conadv_placement.py", "run on 2 CPU cores, below"),
     Item("Fig. 4b", "twice the processors", "python benchmarks/conadv_placement.py", "run on 2 CPU cores, below"),
     Item("Table 6", "ResNet-50's values", "", "not applicable: values of another model; one by one below"),
+)
+
+# Only the abstracts are published text here; there is no reference code.
+SCALA: Tuple[Item, ...] = (
+    Item("abstract", "adversarial noise", "--criterion scala_label_smoothed", "our instantiation, tested by an oracle"),
+    Item(
+        "abstract",
+        "2.7 to 9.8 × faster on GLUE",
+        "fairseq-adv study large-batch-sentences 'examples/sentence_prediction/glue.sh --set glue-rte'",
+        _NO_DATA,
+    ),
+    Item(
+        "abstract",
+        "the same question for translation",
+        "fairseq-adv study large-batch --work-dir work/en-de-1000 --methods plain scala:4,16",
+        "run on the quickstart's text: [large_batch.md](large_batch.md#what-it-found)",
+    ),
+    Item("abstract", "convergence rate", "", "not applicable: theory, nothing to run"),
 )
 
 

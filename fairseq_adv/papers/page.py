@@ -13,7 +13,7 @@ from typing import Callable, Dict, List, Tuple
 
 from fairseq_adv.papers.choices import choices_table
 from fairseq_adv.papers.hyperparameters import ARCH_VALUES, CONADV_VALUES
-from fairseq_adv.papers.index import ARCH, CONADV, index_table
+from fairseq_adv.papers.index import ARCH, CONADV, SCALA, index_table
 from fairseq_adv.papers.values import DIRECTIONS, METHOD_VALUES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -54,6 +54,7 @@ TABLES: Dict[str, Tuple[Tuple[str, Callable[[], List[str]]], ...]] = {
         ("arch-values", lambda: index_table(ARCH_VALUES)),
         ("conadv", lambda: index_table(CONADV)),
         ("conadv-values", lambda: index_table(CONADV_VALUES)),
+        ("scala", lambda: index_table(SCALA)),
     ),
 }
 

@@ -13,12 +13,12 @@ from fairseq import options
 import fairseq_adv
 from fairseq_adv.criterions.frame.presets import PRESETS
 from fairseq_adv.papers.hyperparameters import ARCH_VALUES, CONADV_VALUES
-from fairseq_adv.papers.index import ARCH, CONADV, Item
+from fairseq_adv.papers.index import ARCH, CONADV, SCALA, Item
 from fairseq_adv.papers.results import Batch, results
 from tests.unit.docs.shown_commands import ROOT, Shown
 from tests.unit.docs.test_commands import understand
 
-TABLES = {"arch": (*ARCH, *ARCH_VALUES), "conadv": (*CONADV, *CONADV_VALUES)}
+TABLES = {"arch": (*ARCH, *ARCH_VALUES), "conadv": (*CONADV, *CONADV_VALUES), "scala": SCALA}
 ROWS = [(method, item) for method, table in TABLES.items() for item in table if item.ours]
 OPTIONS = [row for row in ROWS if row[1].ours.startswith("--")]
 COMMANDS = [row for row in ROWS if not row[1].ours.startswith("--")]
