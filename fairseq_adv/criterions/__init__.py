@@ -1,3 +1,8 @@
-"""Criterions of the plugin, one file each; importing this package registers them."""
+"""Criterions of the plugin, one file for each method; importing this package registers all that lie here."""
 
-from fairseq_adv.criterions import arch, conadv, disadv, freeat, freelb, plain, r3f, rdrop, scala, simcut, smart, vat  # noqa: F401
+from importlib import import_module
+from pkgutil import iter_modules
+
+for _method in iter_modules(__path__):
+    if not _method.ispkg:  # frame and heads are what methods run in
+        import_module(f"{__name__}.{_method.name}")

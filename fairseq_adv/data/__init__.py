@@ -1,1 +1,1 @@
-"""See the modules of this package."""
+"""What a batch brings beside its words: its data as they lie on disk, its cached perturbations, its update."""

@@ -1,1 +1,1 @@
-"""See the modules of this package."""
+"""What runs logged and scored, as tables, figures and one page."""
