@@ -24,7 +24,7 @@ from fairseq_adv.experiments.sentence_study import prepare, refuse_missing
 SCRIPT = "fairseq-adv study large-batch-sentences"
 OPTIONS: Dict[str, Sequence[str]] = {
     "plain": (),
-    "lamb": ("--optimizer", "adv_lamb", "--lamb-betas", "(0.9, 0.98)", "--weight-decay", "0.01"),
+    "lamb": ("--optimizer", "adv_lamb", "--lamb-betas", "(0.9, 0.98)", "--lamb-weight-decay", "0.01"),
     "scala": ("--scala-radius", "{radius}", "--scala-step-size", "{radius}"),
     "disadv": ("--disadv-alpha", "{radius}"),
     "conadv": ("--conadv-alpha", "{radius}"),

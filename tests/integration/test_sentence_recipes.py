@@ -35,21 +35,15 @@ def pairs(count: int, offset: int) -> List[tuple]:
 class Recipe(NamedTuple):
     work: Path
 
+    @property
+    def command(self) -> List[str]:
+        """The recipe and the options of all runs here."""
+        small = ["--layers", "1", "--train-rows", "0", "--epochs", "2", "--batch", "16"]
+        script = str(ROOT / "examples/sentence_prediction/stsb.sh")
+        return [script, "--work-dir", str(self.work / "work"), "--encoder", f"hf:{self.work / 'tiny'}", *small]
+
     def run(self, *words: str) -> subprocess.CompletedProcess:
-        command = ["bash", str(ROOT / "examples/sentence_prediction/stsb.sh"), "--work-dir", str(self.work / "work")]
-        command += [
-            "--encoder",
-            f"hf:{self.work / 'tiny'}",
-            "--layers",
-            "1",
-            "--train-rows",
-            "0",
-            "--epochs",
-            "2",
-            "--batch",
-            "16",
-            *words,
-        ]
+        command = ["bash", *self.command, *words]
         environment = {**os.environ, "VIRTUAL_ENV": sys.prefix, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
@@ -116,3 +110,21 @@ def test_steps_out_of_order_say_what_comes_first(finished: Recipe, capsys: pytes
     assert done.returncode == 2 and "is not trained to its end" in done.stderr
     assert main(["sentences", "evaluate", str(finished.work), "--data", str(finished.data / "bin")]) == 2
     assert "checkpoint_best.pt: train first" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_every_method_of_the_study_of_large_batches_trains(
+    finished: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = " ".join(str(word) for word in finished.command)
+    large = ["lamb", "scala", "disadv", "conadv", "r3f"]
+    words = ["--methods", "plain:16", *(f"{name}:48" for name in large), "--rates", "1e-3", "--lamb-rates", "1e-2"]
+    done = main(
+        ["study", "large-batch-sentences", recipe, *words, "--seeds", "1", "--epochs", "1", "--validations", "1"]
+    )
+    assert done == 0
+    rows = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines() if "|" in line]
+    assert [row[1:3] for row in rows[2:]] == [["16", "plain"], *(["48", name] for name in large)]
+    found = json.loads((finished.data / "large-batch.json").read_text())["runs"]
+    assert {(row["batch"], row["updates"]) for row in found if row["updates"]} <= {(16, 4.0), (48, 1.0)}
+    assert (finished.data / "large-batch.png").is_file()

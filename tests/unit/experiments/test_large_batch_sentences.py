@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pytest
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
+from fairseq.optim import OPTIMIZER_DATACLASS_REGISTRY
 
+import fairseq_adv  # noqa: F401 - registers the criterions and optimizers
 from fairseq_adv.cli.main import main
-from fairseq_adv.criterions import __path__ as criterions
 from fairseq_adv.experiments.large_batch_sentences import OPTIONS, LargeBatchSentences, Setting, chosen, grid
 from fairseq_adv.experiments.large_batch_sentences_results import Found, publish
 
@@ -119,8 +122,19 @@ def test_settings_become_options_of_the_recipe(recipe: Path) -> None:
     assert Setting("lamb", 128, "1e-3").variant(args, 1000).method == "plain"
     words = Setting("plain", 128, "1e-4").recipe(args).options
     assert words[-6:] == ["--batch", "128", "--lr", "1e-4", "--epochs", "4"]
-    for method in set(OPTIONS) - {"plain", "lamb"}:
-        assert (Path(next(iter(criterions))) / f"{method}.py").is_file()
+
+
+@pytest.mark.parametrize("method", sorted(OPTIONS))
+def test_the_options_are_those_of_the_criterion_and_of_the_optimizer(method: str) -> None:
+    known = {"--optimizer"} if method == "lamb" else set()
+    for registry, name in (
+        (CRITERION_DATACLASS_REGISTRY, f"{method}_sentence_prediction"),
+        (OPTIMIZER_DATACLASS_REGISTRY, f"adv_{method}"),
+    ):
+        known |= (
+            {f"--{field.name.replace('_', '-')}" for field in fields(registry[name])} if name in registry else set()
+        )
+    assert {word for word in OPTIONS[method] if word.startswith("--")} <= known
 
 
 def test_a_rate_that_diverged_is_not_chosen() -> None:
