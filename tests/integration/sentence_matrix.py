@@ -17,6 +17,7 @@ _BART = """--arch bart_base --encoder-layers 2 --decoder-layers 2 --encoder-embe
 MODELS = {
     "roberta": "",
     "adv_roberta": "--arch adv_roberta",
+    "frozen": "--arch adv_roberta --adv-freeze-encoder",
     "layerdrop": "--encoder-layerdrop 0.5",
     "bart": f"{_BART} --checkpoint-activations",
     "ema": "--store-ema --ema-decay 0.9",

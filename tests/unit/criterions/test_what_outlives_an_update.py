@@ -9,6 +9,7 @@ from typing import Any, Dict, List
 import pytest
 from fairseq import utils
 
+from fairseq_adv.losses import Projected
 from tests.unit.criterions.strong_methods import KNOWN_BEFOREHAND, WITH_DIVERGENCE, method
 from tests.unit.criterions.updates import run_update
 from tests.unit.toy_models import toy_batch, toy_model
@@ -21,6 +22,9 @@ CASES: Dict[str, Dict[str, Any]] = {
     **{f"{name} detached": {"adv_detach_clean": True} for name in WITH_DIVERGENCE},
     **{f"{name} concat": {"adv_passes": "concat"} for name in KNOWN_BEFOREHAND if name != "conadv"},
     **{f"{name} recompute": {"adv_passes": "recompute"} for name in (*WITH_DIVERGENCE, "rdrop")},
+    **{
+        f"{name} fused": {"adv_vocabulary": "fused"} for name in ("arch", "conadv", "freelb", "rdrop", "scala", "smart")
+    },
     **{f"{name} perturbed": {"adv_objective": "perturbed"} for name in WITH_DIVERGENCE},
 }
 
@@ -39,7 +43,7 @@ def remembering(criterion, outputs):
 
     def remember(model, sample):
         output = forward(model, sample)
-        outputs.append(weakref.ref(output))
+        outputs.append(weakref.ref(output.features if isinstance(output, Projected) else output))
         return output
 
     def remember_batch(model, sample):
