@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Iterator, List
@@ -9,6 +10,7 @@ from typing import Iterator, List
 FAIRSEQ_ADV = (sys.executable, "-m", "fairseq_adv.cli.main")
 PACKAGE = Path(__file__).resolve().parents[1]
 TRAIN_SMALL = Path(__file__).with_name("train_small.sh")
+CPU = "cpu-seconds"  # of a run: user and system time of each attempt at training it
 LOSSES = "losses.log"  # of a run: what fairseq-validate printed for some of the sets
 
 _TO_FILE = (
@@ -42,3 +44,9 @@ def losses(data: Path, run: Path, subsets: str, checkpoint_name: str = "checkpoi
     output, checkpoint = run / LOSSES, run / "checkpoints" / checkpoint_name
     if not output.is_file() or output.stat().st_mtime < checkpoint.stat().st_mtime:
         yield validation(data, checkpoint, output, subsets)
+
+
+def cpu_seconds(run: Path) -> float:
+    """What a run's training took of a processor, all attempts together; NaN where it was not taken."""
+    times = run / CPU
+    return sum(map(float, times.read_text(encoding="utf-8").split())) if times.is_file() else math.nan

@@ -10,6 +10,7 @@ import statistics
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from fairseq_adv.experiments.commands import cpu_seconds
 from fairseq_adv.experiments.reproduce_results import set_value
 from fairseq_adv.report.runs import Run, load_run
 from fairseq_adv.report.style import COLORS, RC
@@ -105,7 +106,7 @@ def results(scored: Sequence[Scored], prices: Dict[str, float]) -> List[Row]:
 
 
 def _row(runs: Sequence[Scored], plain: Sequence[Scored], price: float) -> Row:
-    seconds = {one.found.seed: one.run.wall_seconds for one in plain}
+    seconds = {one.found.seed: cpu_seconds(one.run.folder) for one in plain}
     return {
         "method": runs[0].found.method,
         "variant": runs[0].found.variant,
@@ -116,7 +117,7 @@ def _row(runs: Sequence[Scored], plain: Sequence[Scored], price: float) -> Row:
         "test_bleu": [float(one.run.score["bleu"]) for one in runs],
         "gap": [one.gap for one in runs],
         "minutes": [one.run.wall_seconds / 60 for one in runs],
-        "time": [one.run.wall_seconds / seconds.get(one.found.seed, math.nan) for one in runs],
+        "cpu": [cpu_seconds(one.run.folder) / seconds.get(one.found.seed, math.nan) for one in runs],
         "differences": [] if runs is plain else _differences(runs, plain),
     }
 
@@ -131,7 +132,7 @@ def _differences(runs: Sequence[Scored], plain: Sequence[Scored]) -> List[Dict[s
 def markdown(rows: Sequence[Row]) -> str:
     """A line for each row: mean ± deviation over seeds; the difference seed by seed."""
     heads = ["text", "model", "parameters / tokens", "method", "seeds", "updates", "valid BLEU", "test BLEU"]
-    heads += ["− baseline [95 %]", "gap (bits)", "minutes", "time / baseline"]
+    heads += ["− baseline [95 %]", "gap (bits)", "minutes", "CPU time / baseline"]
     lines = [heads, ["---", "---", "---:", "---", *["---:"] * (len(heads) - 4)]]
     for row in rows:
         told = ", ".join(f"{d['difference']:+.1f} [{d['low']:+.1f}, {d['high']:+.1f}]" for d in row["differences"])
@@ -139,7 +140,7 @@ def markdown(rows: Sequence[Row]) -> str:
         line = [row["text"], row["size"], ratio, row["variant"], ", ".join(map(str, row["seeds"]))]
         for key, decimals in (("updates", 0), ("valid_bleu", 1), ("test_bleu", 2)):
             line.append(cell(row[key]).text(decimals))
-        line += [told or "–", *(cell(row[key]).text(n) for key, n in (("gap", 2), ("minutes", 1), ("time", 2)))]
+        line += [told or "–", *(cell(row[key]).text(n) for key, n in (("gap", 2), ("minutes", 1), ("cpu", 2)))]
         lines.append(line)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 

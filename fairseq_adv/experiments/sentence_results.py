@@ -8,11 +8,10 @@ import statistics
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
+from fairseq_adv.experiments.commands import cpu_seconds
 from fairseq_adv.scoring.row_resampling import row_difference, seed_p_value
 from fairseq_adv.scoring.sentence_predictions import SCORE, read_numbers
 from fairseq_adv.whole_files import write_text
-
-CPU = "cpu-seconds"  # of a run: user and system time of each attempt
 
 
 class ScoredRun(NamedTuple):
@@ -35,9 +34,7 @@ def read_run(folder: Path) -> ScoredRun:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {SCORE}: fairseq-adv sentences evaluate {folder} --data BIN")
     score, told = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (SCORE, "run.json"))
-    times = folder / CPU
-    cpu = sum(map(float, times.read_text().split())) if times.is_file() else math.nan
-    return ScoredRun(told["method"], int(told["seed"]), folder, score["metrics"], score["subsets"], cpu)
+    return ScoredRun(told["method"], int(told["seed"]), folder, score["metrics"], score["subsets"], cpu_seconds(folder))
 
 
 def by_method(runs: Sequence[ScoredRun]) -> Dict[str, Dict[int, ScoredRun]]:

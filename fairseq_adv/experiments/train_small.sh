@@ -64,11 +64,13 @@ printf '{"method": "%s", "seed": %d}\n' "$name" "$seed" >"$run/run.json"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} MKL_NUM_THREADS=${MKL_NUM_THREADS:-1}
 
 # --required-batch-size-multiple 1: with fairseq's default of 8 the last batch of each set is dropped.
-fairseq-train "$data" --user-dir "$(fairseq-adv user-dir)" "${objective[@]}" --label-smoothing 0.1 \
+# RUN/cpu-seconds: user and system time of each attempt, which other processes on the machine change less than the clock.
+TIMEFORMAT='%U %S'
+{ time fairseq-train "$data" --user-dir "$(fairseq-adv user-dir)" "${objective[@]}" --label-smoothing 0.1 \
   --arch transformer --encoder-layers 2 --decoder-layers 2 --encoder-embed-dim 128 --decoder-embed-dim 128 \
   --encoder-ffn-embed-dim 256 --decoder-ffn-embed-dim 256 --encoder-attention-heads 4 --decoder-attention-heads 4 \
   --share-all-embeddings --dropout 0.3 "${optimizer[@]}" --clip-norm 1.0 --lr 0.003 "${schedule[@]}" \
   --max-tokens 1024 --required-batch-size-multiple 1 --max-epoch "$epochs" --seed "$seed" \
   --save-dir "$run/checkpoints" --no-epoch-checkpoints \
-  --log-format json --log-interval 10 --num-workers 0 "${device[@]}" "$@" >>"$run/train.log" 2>&1
+  --log-format json --log-interval 10 --num-workers 0 "${device[@]}" "$@" >>"$run/train.log" 2>&1; } 2>>"$run/cpu-seconds"
 touch "$run/done"

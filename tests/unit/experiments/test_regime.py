@@ -49,6 +49,7 @@ def train(command: Sequence[object]) -> None:
     (run / "checkpoints").mkdir(exist_ok=True)
     (run / "checkpoints/checkpoint_best.pt").touch()
     (run / "run.json").write_text(json.dumps({"method": value(words, "--name"), "seed": int(value(words, "--seed"))}))
+    (run / "cpu-seconds").write_text("7.5 0.5\n" if method == "plain" else "8 1\n0.9 0.1\n")  # in two attempts
     (run / "done").touch()
 
 
@@ -129,7 +130,7 @@ def test_each_method_stands_with_its_best_on_validation(text: Path, done: List[L
     assert rows[1]["differences"][0]["difference"] == 0.0 and rows[0]["differences"] == []
     tokens = UPDATES_PER_EPOCH * WORDS_PER_BATCH
     assert {(row["parameters"], row["target_tokens"]) for row in rows} == {(120_000, tokens)}
-    assert [row["gap"] for row in rows] == [[0.75], [0.75]] and rows[1]["time"] == [1.0]
+    assert [row["gap"] for row in rows] == [[0.75], [0.75]] and rows[1]["cpu"] == [1.25]
     printed = capsys.readouterr().out
     assert "| en-de-9 | 2x128 | 240 | rdrop-0.3 | 1 | 40 | 9.5 |" in printed and "+0.0 [+0.0, +0.0]" in printed
     assert (text.parent / "out/regime.png").read_bytes()[:4] == b"\x89PNG"
