@@ -177,7 +177,8 @@ class PerturbationCache:
 
         manifest = commit_everywhere(self._places, self._owner, make)
         self._pin(manifest)
-        self._progress = self._writing.writer = None
+        self._progress = None
+        self._writing.end()
         return manifest.generation
 
     # ---- checkpoints --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -30,7 +31,8 @@ class GenerationWriter:
         shard_bytes: int,
     ) -> None:
         self.folder, self.prefix, self.attempt = folder, prefix, attempt
-        self.spec, self.ema, self.parent, self.shard_bytes = spec, ema, parent, shard_bytes
+        self.spec, self.ema, self.shard_bytes = spec, ema, shard_bytes
+        self.parent = copy.copy(parent)  # its own descriptors: another thread may read from the parent meanwhile
         self.entries: List[Dict[str, Any]] = []
         self._buffer: Dict[int, Record] = {}
         self._buffered = 0
@@ -93,6 +95,11 @@ class GenerationWriter:
             raise ValueError(
                 f"the {side} perturbation of sample {sample_id} has norm {norm:g}, the radius is {self.spec.epsilon:g}"
             )
+
+    def close(self) -> None:
+        """Nothing more will be averaged."""
+        if self.parent is not None:
+            self.parent.close()
 
     def seal(self) -> None:
         """Write what is buffered as one shard, durably; nothing to do if the buffer is empty."""

@@ -85,7 +85,16 @@ class Writing:
     def forget(self) -> None:
         """Wait for the thread, and begin afresh: no writer, no failure."""
         self._background.drain()
-        self.writer = self._failure = None
+        self.end()
+        self._failure = None
+
+    def end(self) -> None:
+        """No generation is in progress any more."""
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
 
     def close(self) -> None:
+        """Wait for the thread, and end it."""
         self._background.close()
+        self.end()

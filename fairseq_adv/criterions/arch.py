@@ -1,92 +1,37 @@
 """``--criterion arch_label_smoothed``: label-smoothed cross-entropy with ARCH (Zuo et al. 2021)."""
 
-# No `from __future__ import annotations` here: fairseq reads the annotations as types.
+from __future__ import annotations
+
 import logging
-import math
-from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional
+from dataclasses import replace
+from functools import partial
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import numpy as np
 import torch
-from fairseq.dataclass import ChoiceEnum
+from torch import Tensor
 
 from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
+from fairseq_adv.criterions.frame.arch_options import ArchConfig, check_arch
 from fairseq_adv.criterions.frame.arch_setup import open_perturbations
 from fairseq_adv.criterions.frame.batch import TrainingBatch
-from fairseq_adv.criterions.frame.config import AscentConfig, ascent_of, check_ascent, require
+from fairseq_adv.criterions.frame.config import ascent_of
+from fairseq_adv.criterions.frame.part import BatchPart, chosen_rows
 from fairseq_adv.criterions.frame.registration import register_method
 from fairseq_adv.criterions.frame.rounded_noise import SmallNoise
 from fairseq_adv.criterions.frame.training_log import norm_log
 from fairseq_adv.data.cached_perturbations import CachedPerturbations
 from fairseq_adv.data.known_batch import KnownBatch
-from fairseq_adv.losses import DIVERGENCES
 from fairseq_adv.methods.arch import is_refresh_epoch, perturbation_from_neighbors
-from fairseq_adv.methods.worst_case import worst_case_perturbation
+from fairseq_adv.methods.freelb import gradient_left_on, leaf_of
+from fairseq_adv.methods.worst_case import Ascent, worst_case_perturbation
 from fairseq_adv.perturb import Output, Perturbation
+from fairseq_adv.perturb.ascent import ascent_step
 
 logger = logging.getLogger(__name__)
 
 KNOWN = "adv_known"  # in a batch: what the CPU knows of it
 TYPICAL_LENGTH = 28  # words; a mean over the words of a sentence of norm ε has about ε / length
-
-
-@dataclass
-class ArchConfig(AscentConfig):
-    """ARCH's own options; defaults of the paper's appendix B.1, and the one-sided divergence of its Sec. 3.1."""
-
-    adv_divergence: ChoiceEnum(list(DIVERGENCES)) = field(  # type: ignore[valid-type]
-        default="kl",
-        metadata={"help": "kl: KL(p||q) in nats; sym-kl: the mean of KL(p||q) and KL(q||p); p is the clean output"},
-    )
-    cache_dir: str = field(default="", metadata={"help": "directory of the cache (default: SAVE_DIR/perturbations)"})
-    cache_placement: ChoiceEnum(["shared", "node-local"]) = field(  # type: ignore[valid-type]
-        default="shared",
-        metadata={
-            "help": "shared: all ranks see one cache directory; node-local: each node has its own, kept equal over "
-            "the network"
-        },
-    )
-    cache_interval: float = field(
-        default=15,
-        metadata={"help": "epochs from one refresh of all perturbations to the next, Tc (inf: refresh once)"},
-    )
-    cache_ema: float = field(
-        default=0.01, metadata={"help": "share alpha of the old value in the moving average of a cached perturbation"}
-    )
-    cache_proportion: float = field(
-        default=0.1,
-        metadata={"help": "share of the training pairs that is cached; with --cache-neighbors that of the file"},
-    )
-    cache_neighbors: str = field(
-        default="",
-        metadata={"help": "file made by `fairseq-adv neighbors` (default: random neighbors, with a warning)"},
-    )
-    cache_num_neighbors: int = field(
-        default=1, metadata={"help": "cached neighbors K that an uncached pair's perturbation is averaged over"}
-    )
-    cache_dtype: ChoiceEnum(["fp16", "int8", "fp32"]) = field(  # type: ignore[valid-type]
-        default="fp16", metadata={"help": "number format of perturbations on disk"}
-    )
-    cache_means_memory: float = field(
-        default=-1.0,
-        metadata={
-            "help": "GB of the device that the neighbors' means may take, from where they are then served (default: a "
-            "quarter of its free memory; 0 means none: they are read from the disk for each batch)"
-        },
-    )
-    cache_train_on_average: bool = field(
-        default=False,
-        metadata={
-            "help": "train a refreshed pair on its moving average (Eq. 2), not on the ascent's result (Algorithm 3)"
-        },
-    )
-    cache_takeover: bool = field(
-        default=False, metadata={"help": "take the cache directory from another run that holds it; that run will stop"}
-    )
-    neighbor_rescale: bool = field(
-        default=False,
-        metadata={"help": "give a perturbation built from neighbors their mean sentence norm (the paper does not)"},
-    )
 
 
 @register_method("arch", ArchConfig)
@@ -97,18 +42,13 @@ class ArchCriterion(AdversarialCriterion):
 
     def __init__(self, cfg: ArchConfig, task: Any) -> None:
         super().__init__(cfg, task)
-        check_ascent(cfg)
-        whole = math.isinf(cfg.cache_interval) or cfg.cache_interval == int(cfg.cache_interval)
-        rule = "a whole number of epochs >= 1, or inf (refresh once)"
-        require(whole and cfg.cache_interval >= 1, "--cache-interval", rule, cfg.cache_interval)
-        require(0 <= cfg.cache_ema < 1, "--cache-ema", "in [0, 1)", cfg.cache_ema)
-        require(0 < cfg.cache_proportion <= 1, "--cache-proportion", "in (0, 1]", cfg.cache_proportion)
-        require(cfg.cache_num_neighbors >= 1, "--cache-num-neighbors", ">= 1", cfg.cache_num_neighbors)
+        check_arch(cfg)
         self.ball = ascent_of(cfg).ball  # of what the cache holds: perturbations at a factor 1 of the radius
         self.perturbations: Optional[CachedPerturbations] = None
         self._training_set: Any = None
         self.refreshing = False
         self.started = False
+        self._last_step: Optional[Callable[[], None]] = None  # what the coming backward pass makes possible
 
     # ---- lifecycle ----------------------------------------------------------------------------------------
 
@@ -163,6 +103,20 @@ class ArchCriterion(AdversarialCriterion):
         """A refresh leaves no batch out, whatever ``--adv-every`` says."""
         return self.refreshing or super().is_due()
 
+    def fraction(self) -> float:
+        """A refresh leaves no row out, whatever ``--adv-fraction`` says."""
+        return 1.0 if self.refreshing else super().fraction()
+
+    def needs_gradients_between(self) -> bool:
+        """Whether the backward pass of this update makes the last step of its ascent."""
+        return self.refreshing and self.cfg.cache_train_on_last_pass
+
+    def may_drive_backward(self) -> bool:
+        return self.cfg.cache_train_on_last_pass or self.num_backwards() > 1
+
+    def drives_backward(self) -> bool:
+        return super().drives_backward() or (self.is_active() and self.needs_gradients_between())
+
     def before_save(self, end_of_epoch: bool) -> None:
         if self.perturbations is None or not self.perturbations.cache.refreshing:
             return
@@ -183,12 +137,18 @@ class ArchCriterion(AdversarialCriterion):
 
     # ---- one batch ----------------------------------------------------------------------------------------
 
+    def loss_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
+        yield from super().loss_terms(batch)
+        if self._last_step is not None:
+            self._last_step()
+            self._last_step = None
+
     def compared_output(self, batch: TrainingBatch) -> Output:
         if self.perturbations is None:
             raise RuntimeError("the cache is not open: train with fairseq-train, or call begin_training first")
         delta = (self._refresh if self.refreshing else self._serve)(batch, self.perturbations)
-        batch.log.update(norm_log(delta))
-        return batch.perturbed(delta)
+        batch.log.update(norm_log(delta.detached()))
+        return batch.perturbed(delta, shared_masks=True if self._last_step is not None else None)
 
     def foreseer(self, dataset: Any) -> Optional[Callable[[Any], None]]:
         """Between refreshes what belongs to a batch is read while the batch before it is trained on."""
@@ -197,10 +157,17 @@ class ArchCriterion(AdversarialCriterion):
         return self._foresee
 
     def _foresee(self, sample: Any) -> None:
-        if self.perturbations is not None and isinstance(sample, dict) and len(sample) > 0:
-            sample[KNOWN] = known = self._look_at(sample)
-            if not self.refreshing:
-                self.perturbations.foresee(known)
+        if self.perturbations is None or not isinstance(sample, dict) or len(sample) == 0:
+            return
+        known = self._look_at(sample)
+        if self.fraction() < 1.0:
+            known = known.part(chosen_rows(sample["id"], self.fraction(), self.seed, self.epoch)[0])
+        sample[KNOWN] = known
+        if not self.refreshing or self._serves_the_rest():
+            self.perturbations.foresee(known)
+
+    def _known(self, batch: TrainingBatch) -> KnownBatch:
+        return batch.sample.get(KNOWN) or self._look_at(batch.sample)
 
     def _look_at(self, sample: Dict[str, Any]) -> KnownBatch:
         """Ids and lengths of *sample*; on a GPU it has to be waited for, unless it was foreseen."""
@@ -210,27 +177,78 @@ class ArchCriterion(AdversarialCriterion):
         ids = sample["id"].cpu().numpy().astype(np.int64)
         return KnownBatch(ids, lengths, {side: words.size(1) for side, words in tokens.items()})
 
+    # ---- in a refresh -------------------------------------------------------------------------------------
+
+    def _serves_the_rest(self) -> bool:
+        """Whether pairs outside the cache set get what they get between refreshes, by the generation before."""
+        there = self.perturbations is not None and self.perturbations.cache.reader is not None
+        return there and str(self.cfg.cache_refresh) == "cached"
+
     def _refresh(self, batch: TrainingBatch, perturbations: CachedPerturbations) -> Perturbation:
-        """Algorithm 3 in a refresh epoch: ascent, then the moving average of what belongs to the cache.
+        """Algorithm 3 in a refresh epoch: ascent, then the moving average of what belongs to the cache."""
+        known = self._known(batch)
+        if not self._serves_the_rest():
+            return self._ascend(batch, known, perturbations)
+        rest = self._serve(batch, perturbations)
+        batch.log["adv_cached"] = 0  # these are renewed
+        rows = np.flatnonzero(perturbations.neighbors.is_cached(known.ids))
+        if len(rows) == 0:
+            return rest
+        return self._ascend(BatchPart(batch, torch.from_numpy(rows)), known.part(rows), perturbations, rest)
+
+    def _ascend(
+        self,
+        part: TrainingBatch,
+        known: KnownBatch,
+        perturbations: CachedPerturbations,
+        rest: Optional[Perturbation] = None,
+    ) -> Perturbation:
+        """δ of the whole batch: of the rows of *part* by an ascent, whose result is stored, of the others the *rest*.
 
         Under ``--adv-radius-schedule`` the cache holds δ/factor: what is served has the radius of its own update.
         """
-        factor, known = self.radius(1.0), batch.sample.get(KNOWN) or self._look_at(batch.sample)
-        delta, broken = worst_case_perturbation(
-            batch.passes, batch.from_clean(), ascent_of(self.cfg, factor), stream=self.epoch
-        )
+        cfg, factor = self.cfg, self.radius(1.0)
+        ascent = ascent_of(cfg, factor)
+        by_hand = replace(ascent, steps=ascent.steps - 1) if cfg.cache_train_on_last_pass else ascent
+        delta, broken = worst_case_perturbation(part.passes, part.from_clean(), by_hand, stream=self.epoch)
+        part.log.update(adv_refresh=len(known.ids), adv_nonfinite=broken.sum())
+        if cfg.cache_train_on_last_pass:
+            leaf = leaf_of(_beside(rest, part.rows, delta))
+            self._last_step = partial(self._step_from, leaf, delta, broken, ascent, part, known, perturbations)
+            return leaf
         if factor > 0:  # else there is nothing to learn: what the cache holds stays
             storing = perturbations.store(known, self.update_num, delta.values, broken, factor)
-            if self.cfg.cache_train_on_average:
+            if cfg.cache_train_on_average:
                 for row, average in storing.averages():
                     for side, values in average.items():
                         delta.values[side][row, : len(values)] = values.to(delta.values[side]) * factor
-        batch.log.update(adv_refresh=len(known.ids), adv_nonfinite=broken.sum())
-        return delta
+        return _beside(rest, part.rows, delta)
+
+    def _step_from(
+        self,
+        leaf: Perturbation,
+        delta: Perturbation,
+        broken: Tensor,
+        ascent: Ascent,
+        part: TrainingBatch,
+        known: KnownBatch,
+        perturbations: CachedPerturbations,
+    ) -> None:
+        """Store δ^S: a step from *delta*, δ^{S-1} of *part*, along what the backward pass left on *leaf*."""
+        gradient, bad = gradient_left_on(leaf)
+        if part.rows is not None:
+            gradient, bad = gradient.rows(part.rows), bad.index_select(0, part.rows)
+        broken = broken | bad
+        stepped = ascent_step(delta, gradient, ascent.ball, ascent.step_size).zero_rows(broken)
+        part.log["adv_nonfinite"] = broken.sum()
+        if self.radius(1.0) > 0:
+            perturbations.store(known, self.update_num, stepped.values, broken, self.radius(1.0))
+
+    # ---- between refreshes --------------------------------------------------------------------------------
 
     def _serve(self, batch: TrainingBatch, perturbations: CachedPerturbations) -> Perturbation:
         """Algorithm 3 between refreshes: C[i] where it is cached, Eq. 3 elsewhere."""
-        served = perturbations.serve(batch.sample.get(KNOWN) or self._look_at(batch.sample))
+        served = perturbations.serve(self._known(batch))
         values, factor = {}, self.radius(1.0)
         for side, mask in batch.passes.masks.items():
             part = served.sides[side]
@@ -240,3 +258,8 @@ class ArchCriterion(AdversarialCriterion):
             values[side] = delta if factor == 1.0 else delta * factor
         batch.log.update(adv_cached=served.cached, adv_further=served.further, adv_without=served.without)
         return Perturbation(values, batch.passes.masks)
+
+
+def _beside(rest: Optional[Perturbation], rows: Optional[Tensor], delta: Perturbation) -> Perturbation:
+    """*delta* for *rows* of a batch and the *rest* for its other ones; without these, *delta* alone."""
+    return delta if rest is None or rows is None else rest.with_rows(rows, delta)

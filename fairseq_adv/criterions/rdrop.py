@@ -42,6 +42,7 @@ class RdropCriterion(AdversarialCriterion):
         return 2 if self.recompute else 1
 
     def loss_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
+        batch = self.part_of(batch)
         second = batch.perturbed(batch.passes.zero())
         weights = LossWeights(clean=1.0, perturbed=1.0, divergence=self.strength())
         joint = batch.joint_loss(second, weights)

@@ -28,6 +28,10 @@ class KnownBatch:
     columns: Dict[str, int]
     reading: Optional[Future[Any]] = field(default=None, repr=False)
 
+    def part(self, rows: np.ndarray) -> KnownBatch:
+        """The same of some *rows* alone, in as many columns."""
+        return KnownBatch(self.ids[rows], {side: there[rows] for side, there in self.lengths.items()}, self.columns)
+
 
 class ReadAhead:
     """*read* for the batches that were announced, on a thread of its own, in their order, ``WINDOW`` at a time.

@@ -37,6 +37,10 @@ class Projected(NamedTuple):
         """The outputs of *chunks* batches that went through one pass."""
         return tuple(self._replace(features=features) for features in self.features.chunk(chunks))
 
+    def index_select(self, dim: int, index: Tensor) -> Projected:
+        """The output of the rows *index*; *dim* is 0."""
+        return self._replace(features=self.features.index_select(dim, index))
+
     def dtype(self) -> torch.dtype:
         """What a linear layer would give, inside autocast or outside."""
         with torch.no_grad():
@@ -60,6 +64,10 @@ class HeldLogits(NamedTuple):
     def chunk(self, chunks: int) -> Tuple[HeldLogits, ...]:
         """Equal parts of the rows, in order."""
         return tuple(HeldLogits(logits) for logits in self.logits.chunk(chunks))
+
+    def index_select(self, dim: int, index: Tensor) -> HeldLogits:
+        """The rows *index*; *dim* is 0."""
+        return HeldLogits(self.logits.index_select(dim, index))
 
 
 Compared = Union[Projected, HeldLogits]

@@ -63,6 +63,16 @@ class Perturbation:
         values = {s: torch.where(chosen.to(v.device), v, other.values[s]) for s, v in self.values.items()}
         return Perturbation(values, self.masks)
 
+    def rows(self, index: Tensor) -> Perturbation:
+        """δ of the sentences at *index* (``n``) alone."""
+        masks = {side: mask.index_select(0, index) for side, mask in self.masks.items()}
+        return Perturbation({side: values.index_select(0, index) for side, values in self.values.items()}, masks)
+
+    def with_rows(self, index: Tensor, part: Perturbation) -> Perturbation:
+        """A new perturbation that has *part* for its sentences at *index* (``n``)."""
+        values = {side: mine.index_copy(0, index, part.values[side]) for side, mine in self.values.items()}
+        return Perturbation(values, self.masks)
+
     def detached(self) -> Perturbation:
         """The same values without a graph."""
         return self.map(lambda values, _: values.detach())

@@ -56,16 +56,25 @@ def sample_noise(distribution: str, ids: Tensor, length: int, dim: int, seed: in
         raise ValueError(f"unknown distribution {distribution!r}: choose one of {', '.join(DISTRIBUTIONS)}")
     if distribution == "zero":
         return torch.zeros(ids.size(0), length, dim, device=ids.device)
-    keys = ids.long()
-    for word in (seed, stream, SIDES.index(side) + 1):
-        keys = _hash(keys * _GOLDEN + _signed(word * 0xD1342543DE82EF95 + 1))
-    keys = keys.view(-1, 1, 1)
+    keys = _keys(ids, seed, stream, SIDES.index(side) + 1).view(-1, 1, 1)
     counters = torch.arange(length * dim, device=ids.device).view(1, length, dim)
     u = _uniform(keys, counters)
     if distribution == "uniform":
         return 2.0 * u - 1.0
     radius = (-2.0 * u.log()).sqrt()  # Box and Muller 1958
     return radius * (2.0 * math.pi * _uniform(_hash(keys + 1), counters)).cos()
+
+
+def sample_numbers(ids: Tensor, seed: int, stream: int) -> Tensor:
+    """One uniform number in (0, 1) for each sample of *ids* (``B``), of a stream that no noise is drawn from."""
+    return _uniform(_keys(ids, seed, stream, 0), torch.zeros_like(ids))
+
+
+def _keys(ids: Tensor, *words: int) -> Tensor:
+    keys = ids.long()
+    for word in words:
+        keys = _hash(keys * _GOLDEN + _signed(word * 0xD1342543DE82EF95 + 1))
+    return keys
 
 
 def initial_perturbation(

@@ -35,6 +35,9 @@ class Output(Protocol):
     def chunk(self, chunks: int) -> Sequence[Any]:
         """Equal parts of its rows, in order."""
 
+    def index_select(self, dim: int, index: Tensor) -> Any:
+        """Its rows at *index*; *dim* is 0, as a tensor is asked."""
+
 
 ForwardPass = Callable[[], Output]
 
@@ -90,6 +93,19 @@ class BatchPasses:
         with no_graph():
             return self.clean()
 
+    def follow(self, whole: BatchPasses) -> None:
+        """Be passes over some rows of *whole*, whose clean pass has been.
+
+        What they share are masks of their own, drawn from where that pass began: another number of rows draws other
+        ones. :meth:`clean_inner` takes the place of the clean pass.
+        """
+        self._before, self._after = whole._before, whole._after
+
+    def clean_inner(self) -> Output:
+        """The output at x through the bare model under the masks that inner passes share, without a graph."""
+        with no_graph():
+            return self._replay(self._inner, None, shared=True)
+
     def perturbed(self, delta: Perturbation, shared_masks: Optional[bool] = None) -> Output:
         """The output at x + δ through the trainer's model, for the outer loss."""
         shared = self._shared_masks if shared_masks is None else shared_masks
@@ -130,7 +146,7 @@ class BatchPasses:
         doubled = {side: torch.cat([torch.ones_like(k), k]) for side, k in keep.items()}
         return self.clean_and_transformed(self._hook.cutter(doubled))
 
-    def _replay(self, run: ForwardPass, transform: Transform, shared: bool) -> Output:
+    def _replay(self, run: ForwardPass, transform: Optional[Transform], shared: bool) -> Output:
         if self._before is None or self._after is None:
             raise RuntimeError("the clean pass comes first: its generator states define the masks")
         self._masks_of_last = self._fresh_passes

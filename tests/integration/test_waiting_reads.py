@@ -19,11 +19,14 @@ CASES = {
     "scala_label_smoothed ce": 1,
     "smart_label_smoothed bregman": 1,
     "r3f_label_smoothed concat": 1,
+    "r3f_label_smoothed recompute": 1,
+    "r3f_label_smoothed fraction": 1,
     "conadv_label_smoothed concat": 1,
     "arch_label_smoothed": 1,  # a refresh
     "arch_label_smoothed cached": 2,  # from the cache
     "arch_label_smoothed fused": 1,
     "arch_label_smoothed fused cached": 2,
+    "arch_label_smoothed cheaper": 2,  # a refresh of the cached pairs alone, on the ascent's last pass
 }
 MICRO_BATCHES = 2
 
@@ -35,6 +38,7 @@ ON_THE_CPU = {
     ("data/cached_perturbations.py serve", "numpy"): ("what was read from the cache, before it is copied", 3),
     ("criterions/arch.py _look_at", "cpu"): ("a batch before its turn, on the CPU", 3),
     ("criterions/arch.py _look_at", "numpy"): ("a batch before its turn, on the CPU", 3),
+    ("criterions/frame/part.py chosen_rows", "numpy"): ("ids as they lay on the CPU", 1),
     ("compat/on_cpu.py note", "_local_scalar_dense"): ("a batch that has yet to be moved", 4),
     ("fairseq/models/transformer/transformer_encoder.py forward_scriptable", "_local_scalar_dense"): (
         "a constant, made on the CPU",

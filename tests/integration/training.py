@@ -39,7 +39,10 @@ VARIANTS: Dict[str, str] = {
     "smart_label_smoothed perturbed": "--adv-objective perturbed",
     "r3f_label_smoothed concat": "--r3f-sigma 0.1 --adv-passes concat",
     "r3f_label_smoothed recompute": "--r3f-sigma 0.1 --adv-passes recompute",
+    "r3f_label_smoothed fraction": "--r3f-sigma 0.1 --adv-fraction 0.5",
     "scala_label_smoothed ce": "--scala-loss ce",
+    "arch_label_smoothed cheaper": "--adv-fraction 0.5 --cache-interval 1 --cache-refresh cached "
+    "--cache-proportion 0.3 --cache-train-on-last-pass",
     "conadv_label_smoothed concat": "--task adversarial_translation --adv-passes concat",
     "arch_label_smoothed fused": "--adv-divergence sym-kl --adv-vocabulary fused",
 }

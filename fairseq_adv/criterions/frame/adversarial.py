@@ -21,6 +21,8 @@ from fairseq_adv.criterions.frame.config import (
 )
 from fairseq_adv.criterions.frame.honoured import refuse_not_honoured
 from fairseq_adv.criterions.frame.lifecycle import TrainingLifecycle, attach, refuse_own_backward
+from fairseq_adv.criterions.frame.outer_options import check_outer_passes
+from fairseq_adv.criterions.frame.part import BatchPart, chosen_rows
 from fairseq_adv.criterions.frame.perturbable import bare_model, hook_on, models_inside, refuse_kept_dropout_state
 from fairseq_adv.criterions.frame.radius import RadiusSchedule
 from fairseq_adv.criterions.frame.reduction import no_gradient_sync, reduce_gradients_once, refuse_backend
@@ -45,6 +47,7 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
     def __init__(self, cfg: AdversarialConfig, task: Any) -> None:
         super().__init__(task)
         check_adversarial(cfg)
+        check_outer_passes(cfg)
         refuse_not_honoured(self.method, cfg)
         take_seed(cfg)
         self.seed = run_seed(cfg)
@@ -87,15 +90,27 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         A term is asked for when the one before it has been propagated back, so that a later term may use its gradients;
         after the last one the generator goes on to its end.
         """
-        if self.recompute:
-            yield from self._recomputed_terms(batch, self._regularised_loss(batch, clean=1.0), LossWeights())
-        elif self.num_backwards() == 2:  # nothing flows through the clean output: let its graph go first
-            yield batch.loss(batch.clean)
-            yield self._regularised_loss(batch, clean=0.0)
+        if self.num_backwards() == 2 and not self.recompute:
+            yield batch.loss(batch.clean)  # nothing more flows through the clean output: let its graph go first
+            yield self._regularised_loss(self.part_of(batch), clean=0.0)
         elif self.trains_perturbed:
             yield self._regularised_loss(batch, clean=0.0, perturbed=1.0)
         else:
-            yield self._regularised_loss(batch, clean=1.0)
+            part = self.part_of(batch)
+            total = self._regularised_loss(part, clean=1.0)
+            yield from self._recomputed_terms(part, total, LossWeights()) if self.recompute else (total,)
+
+    def part_of(self, batch: TrainingBatch) -> TrainingBatch:
+        """The rows of *batch* that ``--adv-fraction`` leaves to the method in this epoch."""
+        if self.fraction() == 1.0:
+            return batch
+        rows, factor = chosen_rows(batch.ids_on_cpu, self.fraction(), self.seed, self.epoch)
+        batch.log["adv_regularised"] = len(rows)
+        return BatchPart(batch, torch.from_numpy(rows), factor)
+
+    def fraction(self) -> float:
+        """The share of the rows that is regularised in this update."""
+        return self.cfg.adv_fraction
 
     def num_backwards(self) -> int:
         """How many backward passes one batch takes."""
@@ -141,7 +156,7 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         weights = LossWeights(clean, perturbed, self.strength() * factor)
         joint = batch.joint_loss(self.compared_output(batch), weights)
         assert joint.divergence is not None
-        further = self.further_penalty(batch)
+        further = self.further_penalty(batch.whole)
         if further is None:
             batch.log["adv_loss"] = factor * joint.divergence
             return joint.total
@@ -248,15 +263,7 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
 
     def open_batch(self, model: nn.Module, sample: Dict[str, Any]) -> TrainingBatch:
         """The passes over *sample* as the options want them."""
-        cfg = self.cfg
-        outer = OuterLoss(
-            divergence=str(cfg.adv_divergence),
-            detach_clean=cfg.adv_detach_clean,
-            shared_masks=str(cfg.adv_outer_masks) == "shared",
-            concat=self.concat,
-            trains_perturbed=self.trains_perturbed,
-            recompute=self.recompute,
-        )
+        outer = OuterLoss.of(self.cfg)
         return TrainingBatch(self.head, model, sample, self.hook(model), outer)
 
     def _sample_size(self, sample: Dict[str, Any]) -> Any:
@@ -282,7 +289,7 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         log = self.head.training_log(batch.sample, loss, batch.log)
         log["sample_size"] = self._sample_size(batch.sample)
         counts = {"adv_sentences": log["nsentences"], "adv_regularised": log["nsentences"]}
-        return {**log, **uniform_log({**batch.log, **counts, "adv_sample_size": log["sample_size"]}, loss.device)}
+        return {**log, **uniform_log({**counts, **batch.log, "adv_sample_size": log["sample_size"]}, loss.device)}
 
     def logging_outputs_can_be_summed(self) -> bool:
         """Whether ranks may add up their logs, value for value."""

@@ -35,14 +35,29 @@ class OuterLoss:
     trains_perturbed: bool = False
     recompute: bool = False
 
+    @classmethod
+    def of(cls, cfg: Any) -> OuterLoss:
+        """As the options *cfg* say."""
+        passes = str(cfg.adv_passes)
+        return cls(
+            divergence=str(cfg.adv_divergence),
+            detach_clean=cfg.adv_detach_clean,
+            shared_masks=str(cfg.adv_outer_masks) == "shared",
+            concat=passes == "concat",
+            trains_perturbed=str(cfg.adv_objective) == "perturbed",
+            recompute=passes == "recompute",
+        )
+
 
 class TrainingBatch:
     """One batch, its passes and what came of them; ``log`` collects the method's columns of the training log."""
 
+    rows: Optional[Tensor] = None  # which it has of the whole batch (``n``); all
+
     def __init__(
         self, head: Head, model: nn.Module, sample: Dict[str, Any], hook: EmbeddingHook, outer: OuterLoss
     ) -> None:
-        self._head, self._outer = head, outer
+        self._head, self._hook, self._outer = head, hook, outer
         self.model, self.bare, self.sample = model, bare_model(model), sample
         # closures over the batch itself would keep it, and all its outputs, alive until the garbage collector runs
         self.bare_pass: Callable[[], Output] = partial(bare_pass, head, self.bare, sample)
@@ -63,9 +78,15 @@ class TrainingBatch:
 
     @property
     def ids_on_cpu(self) -> Tensor:
-        """The sample ids as they lay on the CPU before the batch was moved, where that is known."""
+        """The sample ids as they lay on the CPU before the batch was moved; where that is not known, a GPU is asked."""
         ids = self.sample["id"]
-        return getattr(ids, "on_cpu", ids)
+        ids = getattr(ids, "on_cpu", ids)
+        return ids if ids.device.type == "cpu" else ids.cpu()
+
+    @property
+    def whole(self) -> TrainingBatch:
+        """The batch that this one is a part of: itself, here."""
+        return self
 
     @property
     def clean(self) -> Output:
@@ -75,10 +96,12 @@ class TrainingBatch:
             self._clean = self.passes.clean_without_gradient() if without_graph else self.passes.clean()
         return self._clean
 
-    def perturbed(self, delta: Perturbation) -> Output:
-        """The output at x + δ for the outer loss."""
+    def perturbed(self, delta: Perturbation, shared_masks: Optional[bool] = None) -> Output:
+        """The output at x + δ for the outer loss; *shared_masks* may differ from what the options say."""
         passes = self.passes  # what is kept to run again must not hold the batch itself
-        return self._beside_clean(partial(passes.clean_and_perturbed, delta), partial(passes.perturbed, delta))
+        return self._beside_clean(
+            partial(passes.clean_and_perturbed, delta), partial(passes.perturbed, delta, shared_masks)
+        )
 
     def cut(self, keep: Dict[str, Tensor]) -> Output:
         """The output with the words outside *keep* cut off; see :meth:`BatchPasses.cut`."""
@@ -88,7 +111,7 @@ class TrainingBatch:
         if self._outer.concat and self._clean is None:
             self._clean, other = both()
             return other
-        _ = self.clean  # the clean pass comes first
+        _ = self.whole.clean  # the clean pass comes first
         if not self._outer.recompute:
             return alone()
         self._perturbed_pass = alone
@@ -101,7 +124,7 @@ class TrainingBatch:
         The clean output loses its own: it has been propagated back.
         """
         assert self._perturbed_pass is not None
-        self._clean = self.clean.detach()
+        self.whole._clean = self.whole.clean.detach()
         self.passes.repeat_masks()
         return self._perturbed_pass()
 

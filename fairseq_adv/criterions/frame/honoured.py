@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 _NO_DIVERGENCE = "its loss has no divergence from a clean output"
 _FIRST_CLEAN = "its perturbation comes from the clean output, whose pass must come first"
 _ONE_GRAPH = "its passes are propagated back one after the other in any case"
+_BOTH_TRAINED = "the loss at x + δ takes the place of its clean loss in each row"
 _NO_START = "it has no random start"
 
 ANY = "all"  # methods
@@ -37,6 +38,10 @@ NOT_HONOURED: Dict[str, Dict[str, str]] = {
         "disadv": "its perturbation comes from the backward pass of the clean one",
         "freelb": "each of its passes needs the backward pass of the one before",
         "freeat": "it has one pass",
+    },
+    "adv_fraction": {
+        **dict.fromkeys(("freelb", "freeat", "disadv", "conadv"), _BOTH_TRAINED),
+        "scala scala_loss=ce": "the backward pass of its clean output perturbs all rows in any case",
     },
     "adv_radius_schedule": {
         "rdrop": "R-Drop has no perturbation",

@@ -45,7 +45,7 @@ def serving(batch):
     def serve(known):
         sides = {}
         for side in known.lengths:
-            values = cached_words(batch)[side]
+            values = cached_words(batch)[side][known.ids]
             for row, length in enumerate(known.lengths[side]):
                 values[row, length:] = 0.0
             none = torch.zeros(len(known.ids), 1)

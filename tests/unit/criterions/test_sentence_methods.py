@@ -45,7 +45,7 @@ def serving(batch):
     def serve(known):
         none = torch.zeros(len(known.ids), 1)
         means = none.unsqueeze(-1).expand(-1, 1, DIM)
-        side = ServedSide(none[:, 0] == 0, cached_words(batch).float(), means, none, none > 0)
+        side = ServedSide(none[:, 0] == 0, cached_words(batch).float()[known.ids], means, none, none > 0)
         return ServedBatch({"src": side}, cached=len(known.ids))
 
     return serve

@@ -25,6 +25,7 @@ VALUES = {
     "adv_detach_clean": (True, {}),
     "adv_start_update": (5, {}),
     "adv_every": (2, {}),
+    "adv_fraction": (0.4, {}),
     "adv_radius_schedule": ("0.5@0", {}),
     "adv_objective": ("perturbed", {}),
     "adv_outer_masks": ("shared", {}),
