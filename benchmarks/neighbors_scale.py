@@ -14,18 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
-import subprocess
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Dict, List
 
 import numpy as np
 import torch
+from machine import describe_machine
 from safetensors import safe_open
 from tqdm import tqdm
 
@@ -115,29 +113,6 @@ def measure_recall(args: argparse.Namespace, words: GeneratedSentences, weight: 
     return {"checked_queries": len(queries), "recall": good / found.size, "largest_cosine_error": error}
 
 
-def describe_machine(device: str) -> Dict[str, Any]:
-    """Hardware, versions and commit."""
-    info = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.split(":", 1)[1].strip() for line in info if "model name" in line]
-    git = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    )
-    return {
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else (models or ["unknown"])[0],
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        **{name: _version(name) for name in ("torch", "numpy", "faiss-cpu")},
-        "commit": git.stdout.strip() or "unknown",
-    }
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--queries", type=int, default=1_000_000, help="sentences, default 1000000")
@@ -160,7 +135,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "neighbors.safetensors"
         facts = {
-            **describe_machine(args.device),
+            **describe_machine(args.device, "numpy", "faiss-cpu"),
             **{k: v for k, v in vars(args).items() if k not in ("json", "device")},
         }
         facts.update(search_and_write(args, words, weight, path), file_mib=round(path.stat().st_size / MIB, 1))

@@ -14,18 +14,16 @@ import argparse
 import importlib
 import importlib.util
 import json
-import platform
 import statistics
-import subprocess
 import sys
 import time
 import types
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 import fairseq
 import torch
+from machine import describe_machine
 from tqdm import tqdm
 
 from fairseq_adv.optim import AdamW, Lamb, Lars
@@ -110,34 +108,6 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def describe_machine(device: torch.device) -> Dict[str, Any]:
-    """Hardware, versions and commit."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-        cpu = models[0] if models else cpu
-    git = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    )
-    return {
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else cpu,
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "fairseq": fairseq.__version__,
-        "timm": _version("timm"),
-        "commit": git.stdout.strip() or "unknown",
-    }
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
 def summarise(times: Dict[str, List[float]]) -> Dict[str, Dict[str, float]]:
     """Median, quartiles and ratio to the baseline of each contestant, fastest first."""
     medians = {name: statistics.median(values) for name, values in times.items()}
@@ -164,7 +134,8 @@ def main() -> int:
     device = torch.device(args.device)
     rows = summarise(measure(contestants(device, args.seed), args.rounds, device))
     parameters = sum(torch.Size(shape).numel() for shape in transformer_base_shapes())
-    report = {**describe_machine(device), "parameters": parameters, "rounds": args.rounds, "seed": args.seed}
+    facts = {**describe_machine(args.device, "timm"), "fairseq": fairseq.__version__}
+    report = {**facts, "parameters": parameters, "rounds": args.rounds, "seed": args.seed}
     if args.json:
         print(json.dumps({**report, "optimizers": rows}, indent=2))
         return 0

@@ -36,6 +36,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
         "losses",
     },
     "papers": set(),
+    "in_process": set(),  # beside the plugin as a whole, which it registers
     "probe": {"perturb", "scoring"},
     "tasks": {"criterions", "data", "cache", "neighbors"},
     "criterions": {"methods", "perturb", "losses"},
@@ -59,6 +60,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
 }
 USE_FAIRSEQ = {
     "cli",
+    "in_process",
     "probe",
     "tasks",
     "criterions",
@@ -77,6 +79,7 @@ AT_THE_TOP: Dict[str, Set[str]] = {
     "data": {"torch", "numpy", "fairseq", "omegaconf", "tqdm"},
     "optim": {"torch", "numpy", "fairseq", "omegaconf"},
     "papers": set(),
+    "in_process": set(),
     "models": {"torch", "fairseq"},
     "encoders": {"torch"},
     "report": set(),
@@ -97,6 +100,7 @@ AT_THE_TOP: Dict[str, Set[str]] = {
 IN_FUNCTIONS: Dict[str, Set[str]] = {
     "cli": {"torch", "fairseq", "omegaconf", "matplotlib", "sacrebleu"},
     "probe": {"sentencepiece", "subword_nmt"},
+    "in_process": {"fairseq", "numpy"},
     "report": {"numpy", "matplotlib", "jinja2"},
     "corpora": {"sacremoses", "sentencepiece", "subword_nmt"},
     "scoring": {"torch", "fairseq", "numpy", "sacrebleu", "sacremoses", "scipy", "sklearn"},

@@ -62,6 +62,7 @@ def understand_python(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> 
         if words[0] == "-m":
             runpy.run_module(words[1], run_name="__main__", alter_sys=True)
         else:
+            monkeypatch.syspath_prepend(str((ROOT / words[0]).parent))  # as Python does for a program
             runpy.run_path(str(ROOT / words[0]), run_name="__main__")
 
 
