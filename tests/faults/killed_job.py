@@ -18,6 +18,7 @@ import traceback
 from pathlib import Path
 from typing import Dict, List, Optional
 
+from tests.faults.patience import Patience
 from tests.faults.rank_process import Board, train
 from tests.integration.running import ROOT, USER_DIR, command_path, free_port
 
@@ -151,9 +152,9 @@ class Job:
 
     def wait(self, seconds: float) -> bool:
         """Whether all ended within *seconds*."""
-        until = time.monotonic() + seconds
+        patience = Patience(seconds)
         while not self.over:
-            if time.monotonic() > until:
+            if patience.is_over:
                 return False
             time.sleep(0.01)
         return True

@@ -21,6 +21,7 @@ from typing import Iterable, List, NamedTuple, Tuple
 
 from tests.faults.killed_job import Job, adopt_orphans, import_fairseq
 from tests.faults.outcome import check_logs, compare_end, compare_losses
+from tests.faults.patience import Patience
 from tests.faults.rank_process import Position
 from tests.integration.corpus import binarise
 from tests.integration.running import default_args
@@ -116,7 +117,7 @@ class Soak:
 
     def _strike(self, job: Job, plan: Plan) -> bool:
         """Wait for the moment of *plan* and kill; False if the training ended before, or hangs (a complaint)."""
-        entries, count, progress, changed = 0, -1, None, time.monotonic()
+        entries, count, progress, patience = 0, -1, None, Patience(self.options.hang_after)
         while True:
             position = job.board.read(plan.rank)
             if plan.aim == "time":
@@ -130,8 +131,9 @@ class Soak:
             if job.over:
                 return False
             if position != progress:
-                progress, changed = position, time.monotonic()
-            if time.monotonic() - changed > self.options.hang_after:
+                progress = position
+                patience.renew()
+            if patience.is_over:
                 self.complaints.append(f"hang: {job.folder}, attempt {job.number}: {position}")
                 return False
             time.sleep(0.0005)
