@@ -42,14 +42,8 @@ declare -A options_of=() # METHOD -> its options; the variables above and these 
 mirror='' work=work proportion=0.1 run_name=''
 more=() words=()
 
-name=$(basename "$0")
-stop() { echo "$name: $*" >&2; exit 2; }
-say() { echo "$name: $*" >&2; }
-usage() {
-  sed -n '2,/^set /s/^# \{0,1\}//p' "$0" | sed '/^set -/d'
-  echo
-  sed -n "5,/^\$/s/^# \{0,1\}//p" "$recipe_folder/recipe.sh" | sed "s/RECIPE\.sh/$name/"
-}
+# shellcheck source=examples/steps.sh
+. "$recipe_folder/../steps.sh"
 
 parse() {
   while [ $# -gt 0 ]; do
@@ -84,8 +78,6 @@ check() {
   [[ $methods =~ ^[a-z0-9_]+(,[a-z0-9_]+)*$ ]] || stop "--methods must be a comma list such as plain,arch, got $methods"
   [[ $encoder = minilm || $encoder = hf:?* ]] || stop "--encoder must be hf:NAME_OR_PATH, got $encoder"
 }
-
-is_seed() { [[ $1 =~ ^[0-9]+$ ]] || stop "SEED must be a number, got $1"; }
 
 # ---- where things are; a file or folder under its own name is complete ----
 
@@ -146,6 +138,7 @@ prepared() { [ -d "$bin" ] || stop "$bin is not there: run the step prepare firs
 
 # ---- baselines, neighbors, train, evaluate ----
 
+# shellcheck disable=SC2329 # run_step calls it by its name
 baselines() {
   prepared
   if [ -f "$data/baselines.json" ]; then return; fi
@@ -190,13 +183,9 @@ train() {
   # fairseq refuses options of an optimizer that is not chosen
   case " ${more[*]}" in *" --optimizer"*) optimizer=() ;; esac
 
-  mkdir -p "$run"
   settings="$method $seed $epochs $batch $lr $dropout $proportion ${own[*]} ${more[*]}"
-  if [ -f "$run/settings" ] && [ "$(cat "$run/settings")" != "$settings" ]; then
-    stop "$run was begun with other settings ($(cat "$run/settings")): take another --name, or delete it"
-  fi
+  begin_run "$run" "$settings"
   if [ -f "$run/done" ]; then return; fi
-  echo "$settings" >"$run/settings"
   printf '{"method": "%s", "seed": %d}\n' "${run_name:-$method}" "$seed" >"$run/run.json"
   say "training ${run_name:-$method}, seed $seed, $epochs epochs: $run/train.log"
   # --required-batch-size-multiple 1: with fairseq's default of 8 the last batch of each set is dropped
@@ -221,50 +210,15 @@ score() {
 }
 
 evaluate_all() {
-  local file finished=() untrained=()
-  for file in "$runs"/*/done; do
-    if [ -f "$file" ]; then finished+=("$(dirname "$file")"); fi
-  done
-  [ ${#finished[@]} -gt 0 ] || stop "$runs holds no finished run: run the step train first"
+  local file finished untrained=()
+  find_finished
   for file in "${finished[@]}"; do score "$file"; done
   if [ -f "$data/baselines.json" ]; then untrained=(--untrained "$data/baselines.json"); fi
   fairseq-adv sentences table "${finished[@]}" "${untrained[@]}" --output "$data/results"
 }
 
-# ---- the whole ----
-
 sentence_recipe() {
   parse "$@"
   check
-  local step=${words[0]:-} method seed
-  case $step in
-    prepare | baselines) [ ${#words[@]} -eq 1 ] || stop "$step takes nothing after it, got ${words[*]:1}" ;;
-    neighbors | all) seed=${words[1]:-1}; is_seed "$seed" ;;
-    train) [ ${#words[@]} -gt 1 ] || stop "train needs a METHOD: plain, arch, …"; seed=${words[2]:-1}; is_seed "$seed" ;;
-    evaluate | folder) seed=${words[2]:-1}; is_seed "$seed" ;;
-    '') usage >&2; exit 2 ;;
-    *) stop "unknown step $step: prepare, baselines, neighbors, train, evaluate, all or folder" ;;
-  esac
-  if [ "$step" = folder ]; then
-    place
-    if [ ${#words[@]} -gt 1 ]; then run_folder "${words[1]}" "$seed"; else echo "$runs"; fi
-    return
-  fi
-  # shellcheck source=scripts/setup_env.sh
-  . "$scripts/setup_env.sh"
-  setup_env fairseq,sentences || stop "the environment could not be set up: see above"
-  place
-  case $step in
-    prepare) prepare ;;
-    baselines) baselines ;;
-    neighbors) neighbors "$seed" ;;
-    train) train "${words[1]}" "$seed" ;;
-    evaluate) if [ ${#words[@]} -gt 1 ]; then score "$(run_folder "${words[1]}" "$seed")"; else evaluate_all; fi ;;
-    all)
-      prepare
-      baselines
-      for method in ${methods//,/ }; do train "$method" "$seed"; done
-      evaluate_all
-      ;;
-  esac
+  run_step fairseq,sentences baselines
 }

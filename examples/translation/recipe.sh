@@ -60,14 +60,8 @@ mirror='' work=work proportion=0.1 bpe=sentencepiece embeddings=hf:bert-base-mul
 pairs='' held_out='' reverse='' normalize='' run_name='' tokenizer='' asked_beam='' asked_lenpen='' workers=$(nproc 2>/dev/null || echo 1)
 more=() words=()
 
-name=$(basename "$0")
-stop() { echo "$name: $*" >&2; exit 2; }
-say() { echo "$name: $*" >&2; }
-usage() {
-  sed -n '2,/^set /s/^# \{0,1\}//p' "$0"
-  echo
-  sed -n "5,/^\$/s/^# \{0,1\}//p" "$recipe_folder/recipe.sh" | sed "s/RECIPE\.sh/$name/"
-}
+# shellcheck source=examples/steps.sh
+. "$recipe_folder/../steps.sh"
 
 parse() {
   while [ $# -gt 0 ]; do
@@ -131,8 +125,6 @@ check() {
   fi
 }
 
-is_seed() { [[ $1 =~ ^[0-9]+$ ]] || stop "SEED must be a number, got $1"; }
-
 # ---- where things are; a file or folder under its own name is complete ----
 
 place() {
@@ -154,78 +146,8 @@ neighbor_file() {
 }
 run_folder() { echo "$runs/$1-seed$2"; }
 
-# ---- prepare ----
-
-# fetch NAME=URL…: into $base/download
-fetch() {
-  python "$scripts/fetch_corpus.py" --output "$base/download" ${mirror:+--mirror "$mirror"} "$@" >/dev/null
-}
-
-# unpack ARCHIVE FOLDER PATTERN…: from $base/download to $base/FOLDER
-unpack() {
-  local archive=$1 folder=$2
-  shift 2
-  if [ -d "$base/$folder" ]; then return; fi
-  python "$scripts/extract_archive.py" "$base/download/$archive" --output "$base/$folder" "$@"
-}
-
-# parallel_text FOLDER SET=PATH…: one sentence a line, in $base/plain or, for a corpus of tokens, $base/published
-parallel_text() {
-  local folder=$1 output=$base/plain set sets=()
-  shift
-  if [ -z "$moses" ]; then output=$base/published; fi
-  if [ -d "$output" ]; then return; fi
-  for set in "$@"; do sets+=(--set "$set"); done
-  python "$scripts/corpus_text.py" "$base/$folder" --languages "${languages[@]}" --output "$output" \
-    ${plain_apostrophes:+--plain-apostrophes} "${sets[@]}" >&2
-}
-
-tokens() {
-  local tokenize=(python "$scripts/tokenize_text.py") pair=(--languages "${languages[@]}" --workers "$workers")
-  if [ -z "$moses" ] && [ ! -d "$base/plain" ]; then
-    "${tokenize[@]}" "$base/published" "${pair[@]}" --output "$base/plain" --detokenize
-  fi
-  tokenized=$base/published
-  if [ -n "$moses" ]; then
-    tokenized=$base/tokenized${normalize:+-normalized}
-    if [ ! -d "$tokenized" ]; then
-      "${tokenize[@]}" "$base/plain" "${pair[@]}" --output "$tokenized" \
-        ${lowercase:+--lowercase} ${normalize:+--normalize}
-    fi
-  fi
-}
-
-binarise() {
-  local joined=()
-  if [ -n "$joined_dictionary" ]; then joined=(--joined-dictionary); fi
-  rm -rf "$data/bin.partial"
-  fairseq-preprocess --source-lang "${languages[0]}" --target-lang "${languages[1]}" "${joined[@]}" \
-    --trainpref "$data/bpe/train" --validpref "$data/bpe/valid" --testpref "$data/bpe/test" \
-    --destdir "$data/bin.partial" --workers "$workers" >"$data/preprocess.log" 2>&1 \
-    || { tail -n 5 "$data/preprocess.log" >&2; stop "fairseq-preprocess failed: see $data/preprocess.log"; }
-  mv "$data/bin.partial" "$data/bin"
-}
-
-prepare() {
-  say "fetching and checking $corpus"
-  fetch_text
-  if [ ! -d "$text" ]; then
-    say "tokens"
-    tokens
-    python "$scripts/clean_pairs.py" "$tokenized" --plain "$base/plain" --languages "${languages[@]}" \
-      --output "$text" --max-length "$max_length" --ratio "$length_ratio" --valid-every "$valid_every" >&2
-  fi
-  mkdir -p "$data"
-  if [ ! -d "$data/bpe" ]; then
-    say "subwords: $bpe, $vocabulary"
-    python "$scripts/subwords.py" "$text" --languages "${languages[@]}" --output "$data/bpe" \
-      --kind "$bpe" --vocabulary "$vocabulary"
-  fi
-  if [ ! -d "$data/bin" ]; then say "fairseq-preprocess"; binarise; fi
-  say "prepared: $data/bin"
-}
-
-prepared() { [ -d "$data/bin" ] || stop "$data/bin is not there: run the step prepare first, with the same options"; }
+# shellcheck source=examples/translation/prepare.sh
+. "$recipe_folder/prepare.sh"
 
 # ---- neighbors, train, evaluate ----
 
@@ -255,14 +177,10 @@ train() {
   if [ -n "$joined_dictionary" ]; then share=(--share-all-embeddings); fi
   if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then device=(--fp16); fi
 
-  mkdir -p "$run"
   settings="$method $seed $epochs $batch_tokens $average ${more[*]}"
   if [ "$method" = arch ]; then settings+=" $embeddings"; fi
   if [ "$method" = arch ] && [ "$proportion" != 0.1 ]; then settings+=" $proportion"; fi
-  if [ -f "$run/settings" ] && [ "$(cat "$run/settings")" != "$settings" ]; then
-    stop "$run was begun with other settings ($(cat "$run/settings")): take another --work-dir, or delete it"
-  fi
-  echo "$settings" >"$run/settings"
+  begin_run "$run" "$settings"
   if [ -f "$run/done" ]; then return; fi
   printf '{"method": "%s", "seed": %d}\n' "${run_name:-$method}" "$seed" >"$run/run.json"
   say "training $method, seed $seed, $epochs epochs: $run/train.log"
@@ -296,47 +214,14 @@ score() {
 }
 
 evaluate_all() {
-  local file finished=()
-  for file in "$runs"/*/done; do
-    if [ -f "$file" ]; then finished+=("$(dirname "$file")"); fi
-  done
-  [ ${#finished[@]} -gt 0 ] || stop "$runs holds no finished run: run the step train first"
+  local file finished
+  find_finished
   for file in "${finished[@]}"; do score "$file"; done
   fairseq-adv report "${finished[@]}" --output "$data/report-$source-$target" --title "$corpus, $source-$target"
 }
 
-# ---- the whole ----
-
 recipe() {
   parse "$@"
   check
-  local step=${words[0]:-} method seed
-  case $step in
-    prepare) [ ${#words[@]} -eq 1 ] || stop "prepare takes nothing after it, got ${words[*]:1}" ;;
-    neighbors | all) seed=${words[1]:-1}; is_seed "$seed" ;;
-    train) [ ${#words[@]} -gt 1 ] || stop "train needs a METHOD: plain, arch, …"; seed=${words[2]:-1}; is_seed "$seed" ;;
-    evaluate | folder) seed=${words[2]:-1}; is_seed "$seed" ;;
-    '') usage >&2; exit 2 ;;
-    *) stop "unknown step $step: prepare, neighbors, train, evaluate, all or folder" ;;
-  esac
-  if [ "$step" = folder ]; then
-    place
-    if [ ${#words[@]} -gt 1 ]; then run_folder "${words[1]}" "$seed"; else echo "$runs"; fi
-    return
-  fi
-  # shellcheck source=scripts/setup_env.sh
-  . "$scripts/setup_env.sh"
-  setup_env fairseq,knn,bert,report || stop "the environment could not be set up: see above"
-  place
-  case $step in
-    prepare) prepare ;;
-    neighbors) neighbors "$seed" ;;
-    train) train "${words[1]}" "$seed" ;;
-    evaluate) if [ ${#words[@]} -gt 1 ]; then score "$(run_folder "${words[1]}" "$seed")"; else evaluate_all; fi ;;
-    all)
-      prepare
-      for method in ${methods//,/ }; do train "$method" "$seed"; done
-      evaluate_all
-      ;;
-  esac
+  run_step fairseq,knn,bert,report
 }

@@ -12,7 +12,7 @@ import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 FOLDER = SCRIPTS.parent / "examples/translation"
-SHARED = [FOLDER / "debian.sh", FOLDER / "recipe.sh"]
+SHARED = [FOLDER / "debian.sh", FOLDER / "recipe.sh", FOLDER / "prepare.sh", FOLDER.parent / "steps.sh"]
 RECIPES = sorted(path for path in FOLDER.glob("*.sh") if path not in SHARED)
 PUBLISHED = [path for path in RECIPES if not path.name.startswith("debian-")]
 
