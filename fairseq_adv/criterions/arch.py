@@ -107,6 +107,9 @@ class ArchCriterion(AdversarialCriterion):
         """A refresh leaves no row out, whatever ``--adv-fraction`` says."""
         return 1.0 if self.refreshing else super().fraction()
 
+    def other_rows(self) -> str:
+        return super().other_rows() or ("--cache-refresh cached" if str(self.cfg.cache_refresh) == "cached" else "")
+
     def needs_gradients_between(self) -> bool:
         """Whether the backward pass of this update makes the last step of its ascent."""
         return self.refreshing and self.cfg.cache_train_on_last_pass
@@ -138,6 +141,7 @@ class ArchCriterion(AdversarialCriterion):
     # ---- one batch ----------------------------------------------------------------------------------------
 
     def loss_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
+        self._last_step = None  # of a batch that ran out of memory
         yield from super().loss_terms(batch)
         if self._last_step is not None:
             self._last_step()

@@ -99,7 +99,7 @@ class BatchPasses:
         What they share are masks of their own, drawn from where that pass began: another number of rows draws other
         ones. :meth:`clean_inner` takes the place of the clean pass.
         """
-        self._before, self._after = whole._before, whole._after
+        self._before, self._after, self._buffers_before = whole._before, whole._after, whole._buffers_before
 
     def clean_inner(self) -> Output:
         """The output at x through the bare model under the masks that inner passes share, without a graph."""

@@ -108,6 +108,10 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         batch.log["adv_regularised"] = len(rows)
         return BatchPart(batch, torch.from_numpy(rows), factor)
 
+    def other_rows(self) -> str:
+        """The option that runs passes over more or fewer rows than a batch has; empty for none."""
+        return "--adv-passes concat" if self.concat else "--adv-fraction" if self.cfg.adv_fraction < 1 else ""
+
     def fraction(self) -> float:
         """The share of the rows that is regularised in this update."""
         return self.cfg.adv_fraction
@@ -273,7 +277,7 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         """The hook on *model*'s word embeddings; put on at the first call."""
         bare = bare_model(model)
         if id(bare) not in self._hooks:
-            self._hooks[id(bare)] = hook_on(bare, self.pads(), self.concat)
+            self._hooks[id(bare)] = hook_on(bare, self.pads(), self.other_rows())
         return self._hooks[id(bare)]
 
     def pads(self) -> Dict[str, int]:

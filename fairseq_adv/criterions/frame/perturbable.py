@@ -25,11 +25,14 @@ def models_inside(model: nn.Module) -> List[nn.Module]:
     return list(bare.models.values()) if isinstance(bare, FairseqMultiModel) else [bare]
 
 
-def hook_on(model: nn.Module, pads: Dict[str, int], concat: bool) -> EmbeddingHook:
-    """The hook on the word embeddings of *model*; raises ``ValueError`` that names what of it cannot be perturbed."""
+def hook_on(model: nn.Module, pads: Dict[str, int], other_rows: str) -> EmbeddingHook:
+    """The hook on the word embeddings of *model*; raises ``ValueError`` that names what of it cannot be perturbed.
+
+    *other_rows* is the option, if there is one, that runs passes over more or fewer rows than the batch has.
+    """
     refuse_unrepeatable(model)
-    if concat:
-        refuse_doubled_rows(model)
+    if other_rows:
+        refuse_other_rows(model, other_rows)
     hook = EmbeddingHook(model, pads)
     for side in sorted(set(pads) - set(hook.dims)):
         raise ValueError(
@@ -55,12 +58,15 @@ def refuse_unrepeatable(model: nn.Module) -> None:
             )
 
 
-def refuse_doubled_rows(model: nn.Module) -> None:
-    """Raise ``ValueError`` for an encoder whose rows must come sorted by length, which a batch twice over is not."""
+def refuse_other_rows(model: nn.Module, option: str) -> None:
+    """Raise ``ValueError`` for an encoder whose rows must come sorted, with one that fills all columns: no other rows.
+
+    A batch twice over is not sorted; some of its rows may all be shorter than its columns.
+    """
     if isinstance(getattr(model, "encoder", None), LSTMEncoder):
         raise ValueError(
-            f"--adv-passes concat puts a batch twice into one pass, but {type(model).__name__} needs sentences sorted "
-            "by length; train with --adv-passes sequential"
+            f"{option} runs passes over more or fewer rows than a batch has, but {type(model).__name__} needs them "
+            "sorted by length and the longest among them; leave the option out"
         )
 
 

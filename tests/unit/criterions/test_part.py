@@ -10,7 +10,7 @@ from fairseq_adv.criterions.frame.part import BatchPart, chosen_rows
 from fairseq_adv.methods.worst_case import worst_case_perturbation
 from tests.unit.criterions.strong_methods import WITH_DIVERGENCE, method
 from tests.unit.criterions.test_sentence_methods import sentence_method
-from tests.unit.criterions.updates import SEED, make_criterion, plain_criterion, run_update
+from tests.unit.criterions.updates import SEED, make_criterion, plain_criterion, run_update, same_bits
 from tests.unit.sentence_models import sentence_batch, sentence_model, sentence_task
 from tests.unit.toy_models import toy_batch, toy_model
 
@@ -166,3 +166,11 @@ def test_the_ascent_of_a_part_is_that_of_its_rows():
     ours, _ = worst_case_perturbation(part.passes, part.from_clean(), ascent, stream=1)
     for side, values in ours.values.items():
         torch.testing.assert_close(values, expected.values[side][[0, 5]], rtol=1e-4, atol=1e-6)
+
+
+def test_the_last_step_of_a_batch_that_ran_out_of_memory_is_forgotten():
+    model, batch = toy_model(), toy_batch()
+    expected = run_update(method("arch", batch), model, [batch])
+    criterion = method("arch", batch)
+    criterion._last_step = lambda: pytest.fail("a step of another batch")
+    assert same_bits(run_update(criterion, model, [batch]), expected)

@@ -124,6 +124,15 @@ def test_a_spectral_norm_is_estimated_once_for_each_batch(name, options):
         assert torch.equal(buffers_of(ours), buffers_of(plain)) and buffers_of(plain).numel() > 10
 
 
+@pytest.mark.parametrize(("name", "nothing"), [("r3f", {"r3f_sigma": 0.0}), ("smart", {"adv_eps": 0.0})])
+def test_a_part_of_the_rows_meets_the_spectral_norm_of_the_clean_pass(name, nothing):
+    """Equal inputs, no dropout: what is left of a divergence is rounding, where another estimate would show."""
+    model = sentence_model(3, spectral_norm_classification_head=True)
+    criterion = criterion_of(f"{name}_sentence_prediction", 3, adv_fraction=0.5, **nothing)
+    log = run_update(criterion, model, [sentence_batch((5, 3, 1, 7, 4, 2, 6, 3))]).log
+    assert log["adv_regularised"] > 1 and abs(float(log["adv_loss"])) < 1e-6
+
+
 @pytest.mark.parametrize("classes", CLASSES)
 def test_disadv_without_radius_is_twice_half_the_plain_gradient(classes):
     model, batch = sentence_model(classes, dropout=0.3), [sentence_batch(classes=classes)]

@@ -58,10 +58,15 @@ def test_plain_training_refuses_no_model():
     criterion.begin_training(trainer_of(DecoderOnly()), None)
 
 
-def test_one_pass_over_twice_the_rows_of_an_encoder_that_needs_sorted_lengths():
-    criterion = make_criterion("r3f_label_smoothed", adv_passes="concat")
-    with pytest.raises(ValueError, match=r"--adv-passes concat.*sequential"):
-        criterion(toy_model("lstm"), toy_batch())
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [("r3f", "adv_passes", "concat"), ("smart", "adv_fraction", 0.5), ("arch", "cache_refresh", "cached")],
+)
+def test_more_or_fewer_rows_for_an_encoder_that_needs_all_of_them_sorted(name, option, value):
+    criterion = make_criterion(f"{name}_label_smoothed", **{option: value})
+    with pytest.raises(ValueError, match=rf"--{option.replace('_', '-')}.* LSTMModel needs them sorted by length"):
+        criterion._check_model(toy_model("lstm"))
+    criterion._check_model(toy_model())
 
 
 def test_scalar_quantisation_noise():
