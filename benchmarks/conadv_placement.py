@@ -157,7 +157,7 @@ def main() -> None:
     if args.as_rank:
         rank_main(args.as_rank)
         return
-    from step_time import write_corpus
+    from step_subject import write_corpus
 
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     print(f"{platform.machine()}, {os.cpu_count()} cores, commit {commit.stdout.strip()}, batch {args.batch_tokens}")

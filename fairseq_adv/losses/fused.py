@@ -28,7 +28,7 @@ from fairseq_adv.losses.projected import Compared, Gradients, HeldLogits, Projec
 
 # Logits of one output that are held at once, and those that are worked on at once: on a CPU what its cache holds.
 _CHUNK = {"cpu": 1 << 22, "cuda": 1 << 24}
-_BLOCK = {"cpu": 1 << 17, "cuda": 1 << 24}
+_BLOCK = {"cpu": 1 << 18, "cuda": 1 << 24}
 
 
 class FusedLoss(NamedTuple):

@@ -35,7 +35,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
         *("scipy", "sklearn", "subword_nmt", "transformers", "timm", "pytorch_optimizer"),
     },
 }
-NOT_YET = {"benchmarks/step_time.py", "benchmarks/conadv_placement.py"}
+NOT_YET = {"benchmarks/conadv_placement.py"}
 OUTSIDE = [path for path in programs(".py") if name(path).split("/")[0] != "fairseq_adv"]
 
 
