@@ -16,7 +16,7 @@ import subprocess
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from fairseq_adv.experiments.commands import losses
 from fairseq_adv.experiments.grid_corpora import PreparedFolder, Variant, parse_variant
@@ -95,8 +95,11 @@ class RegimeStudy:
     seeds: Sequence[int] = field(default=(1,), metadata={"help": "seeds; variants are chosen on the first"})
     patience: int = field(default=8, metadata={"help": "validations without a better BLEU that end the first training"})
     times: float = field(default=3.0, metadata={"help": "budget: this many times the updates to its best BLEU"})
-    updates: Optional[int] = field(
-        default=None, metadata={"help": "plain training's budget in updates, instead of finding it by --patience"}
+    updates: Sequence[int] = field(
+        default=(),
+        metadata={
+            "help": "plain training's budget in updates, one for all texts or one for each, instead of --patience"
+        },
     )
     prices: Sequence[str] = field(
         default=(),
@@ -110,10 +113,12 @@ class RegimeStudy:
     devices: Sequence[int] = field(default=(), metadata={"help": "numbers of the GPUs that runs may use"})
 
     def __post_init__(self) -> None:
-        for name in ("patience", "times", "updates", "validate_interval", "lr", "warmup_updates", "jobs"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
+        for name in ("patience", "times", "validate_interval", "lr", "warmup_updates", "jobs"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"--{name.replace('_', '-')} must be positive, got {getattr(self, name)}")
+        told = " ".join(map(str, self.updates))
+        if any(number < 1 for number in self.updates) or len(self.updates) not in (0, 1, len(self.texts)):
+            raise ValueError(f"--updates takes a positive number for all texts or one for each, got {told}")
         names = [variant.name for variant in self.parsed]
         if len(set(names)) < len(names):
             raise ValueError(f"--variants has a name twice: {' '.join(names)}; write NAME=METHOD OPTIONS")
@@ -177,8 +182,8 @@ def scout(study: RegimeStudy, text: Path, size: str, for_all: Sequence[str]) -> 
 
 def budget(study: RegimeStudy, text: Path, size: str, for_all: Sequence[str]) -> int:
     """Plain training's updates in a cell."""
-    if study.updates is not None:
-        return study.updates
+    if study.updates:
+        return study.updates[study.texts.index(text) if len(study.updates) > 1 else 0]
     best = load_run(str(scout(study, text, size, for_all).folder)).best_validation
     if best is None:
         raise ValueError(f"{text}, {size}: plain training was never validated; lower --validate-interval")
@@ -215,7 +220,7 @@ def run_study(study: RegimeStudy, for_all: Sequence[str] = ()) -> int:
         for command in corpus(study, text, size, "", for_all).prepare(study.parsed, study.seeds):
             if subprocess.run([str(word) for word in command], check=False).returncode != 0:
                 raise ValueError(f"{' '.join(map(str, command))} failed: see above")
-    if study.updates is None:
+    if not study.updates:
         scouts = [scout(study, text, size, for_all) for text, size in study.cells]
         status = finish(scouts, SCRIPT, study.jobs, None, study.devices)
         if status:

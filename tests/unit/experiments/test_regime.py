@@ -159,13 +159,24 @@ def test_what_is_done_is_not_done_again(text: Path, done: List[List[str]]) -> No
     assert limit == 3 * 40 and value(again[2], "--max-update") == str(round(limit / 2.15))
 
 
+def test_a_budget_for_each_text(text: Path, done: List[List[str]]) -> None:
+    other = text.with_name("en-de-8")
+    for name in ("bin", "raw"):
+        (other / name).mkdir(parents=True)
+    assert study(text, other, "--updates", 80, 40, "--sizes", "1x32", "2x32", "--variants", VARIANTS[0]) == 0
+    trained = [words for words in done if words[1].endswith("train_small.sh")]
+    found = [(Path(words[3]).parts[-5], Path(words[3]).parts[-3], value(words, "--max-update")) for words in trained]
+    assert found == [(name, size, n) for name, n in (("en-de-9", "80"), ("en-de-8", "40")) for size in ("1x32", "2x32")]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--sizes", "128"], "--sizes takes LAYERSxWIDTH, the width a multiple of 4, such as 2x128, got '128'"),
         (["--sizes", "2x30"], "the width a multiple of 4"),
         (["--times", "0"], "--times must be positive, got 0.0"),
-        (["--updates", "-3"], "--updates must be positive, got -3"),
+        (["--updates", "-3"], "--updates takes a positive number for all texts or one for each, got -3"),
+        (["--updates", "5", "6"], "--updates takes a positive number for all texts or one for each, got 5 6"),
         (["--variants", "plain", "plain=plain --dropout 0.1"], "--variants has a name twice: plain plain"),
         (["--variants", "plain", "conadv"], "--prices has to tell what an update of conadv costs: conadv:2"),
         (["--prices", "arch:dear"], "--prices takes NAME:PRICE, such as arch-2:1.6, got arch:dear"),
