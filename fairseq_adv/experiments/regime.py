@@ -3,7 +3,7 @@
 A cell is a text and a size. In each, plain training first runs until its BLEU on the validation set has stopped getting
 better (``--patience``): the updates to its best, times ``--times``, are plain training's budget. Every method gets the
 same *cost*: that number divided by its price, what one of its updates costs against a plain one. The learning rate
-falls to zero within the budget, so that each run ends where it converges to, and not where a clock stopped it.
+falls to zero within the budget, so that no run is judged in mid-course; a longer budget may still give more.
 
 Several variants of one method, such as two dropouts, are candidates: the one of the highest BLEU on the validation set
 with the first seed stands for the method in that cell. The test set is only looked at for the table.

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from fairseq_adv.experiments.commands import cpu_seconds
 from fairseq_adv.experiments.reproduce_results import set_value
 from fairseq_adv.report.runs import Run, load_run
-from fairseq_adv.report.style import COLORS, RC
+from fairseq_adv.report.style import COLORS, RC, legend_below
 from fairseq_adv.report.table import cell
 from fairseq_adv.scoring.significance import paired_bootstrap, read_system
 from fairseq_adv.whole_files import write_bytes, write_text
@@ -176,7 +176,7 @@ def picture(rows: Sequence[Row]) -> Optional[bytes]:
             axes.errorbar(x, [p[1] for p in found], yerr=errors, fmt="o", capsize=3, color=color, label=method)
         axes.set(xscale="log", xlabel="parameters / target tokens of the training text", ylabel="BLEU − baseline's")
         axes.set_title("Gain on the test set at equal cost")
-        axes.legend()
+        legend_below(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
         pyplot.close(figure)
