@@ -21,8 +21,12 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 import torch
-from step_time import SIZES, Subject, Variant, describe, write_corpus
+from step_subject import SIZES, Subject, write_corpus
+from step_time import describe
+from step_variants import Variant
 
 CONCAT = ("--adv-passes", "concat")
 PLAIN = Variant("plain", "label_smoothed_cross_entropy")
@@ -88,7 +92,7 @@ def rows_of(words: int, methods: Sequence[str], times: Dict[str, List[float]]) -
     peer_of = {variant.name: PEERS[method].name for method in methods for variant in OURS[method]}
     rows = []
     for name, mine in times.items():
-        row: Dict[str, Any] = {"words": words, "name": name, "seconds": statistics.median(mine)}
+        row: Dict[str, Any] = {"words": words, "method": name, "seconds": statistics.median(mine)}
         row["to_plain"] = statistics.median(ratios(mine, times[PLAIN.name]))
         if name in peer_of:
             row["to_peer"] = quartiles(ratios(mine, times[peer_of[name]]))
@@ -112,7 +116,7 @@ def print_table(rows: List[Dict[str, Any]]) -> None:
         low, middle, high = row.get("to_peer", [None] * 3)
         beside = "– | –" if middle is None else f"{middle:.2f} | {low:.2f} … {high:.2f}"
         print(
-            f"| {row['words']} | {row['name']} | {1000 * row['seconds']:.0f} | {row['to_plain']:.2f} | {beside} |",
+            f"| {row['words']} | {row['method']} | {1000 * row['seconds']:.0f} | {row['to_plain']:.2f} | {beside} |",
             flush=True,
         )
 
@@ -120,10 +124,11 @@ def print_table(rows: List[Dict[str, Any]]) -> None:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="R-Drop, SimCut and R3F here against the public code's computation.")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--precision", choices=["fp32", "amp", "fp16"], default="fp32")
+    parser.add_argument("--precision", choices=["fp32", "amp", "fp16", "bf16"], default="fp32")
     parser.add_argument("--size", choices=list(SIZES), default="small", help="small: 3+3 layers, d=256 (default)")
     parser.add_argument("--max-tokens", type=int, default=1024, help="of a batch (1024)")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU (2)")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="as step_time.py's (wall)")
     parser.add_argument("--rounds", type=int, default=15, help="updates of each that count (15)")
     parser.add_argument("--words", type=int, nargs="+", default=[4000, 32000], help="of the dictionary (4000 32000)")
     parser.add_argument("--pairs", type=int, default=160, help="sentence pairs (160)")
@@ -140,13 +145,16 @@ def main(argv: Sequence[str]) -> int:
     if args.device == "cuda" and not torch.cuda.is_available():
         print("--device cuda: torch sees no GPU", file=sys.stderr)
         return 2
+    if args.clock == "cpu" and (args.threads != 1 or args.device == "cuda"):
+        print("--clock cpu needs --threads 1: threads that wait for each other are busy too", file=sys.stderr)
+        return 2
     torch.set_num_threads(args.threads)
     logging.disable(logging.WARNING)
-    rows = [row for words in args.words for row in measure(words, args)]
+    tables = {words: measure(words, args) for words in args.words}
     print(describe(args))
-    print_table(rows)
+    print_table([row for rows in tables.values() for row in rows])
     if args.json:
-        Path(args.json).write_text(json.dumps({"setting": describe(args), "rows": rows}, indent=1))
+        Path(args.json).write_text(json.dumps({"setting": describe(args), "rows": tables}, indent=1))
     return 0
 
 

@@ -14,7 +14,7 @@ from typing import Any, Dict, List
 import torch
 from step_variants import Variant
 
-SIZES = {"small": (3, 256, 1024, 4), "base": (6, 512, 2048, 8), "big": (6, 1024, 4096, 16)}
+SIZES = {"tiny": (1, 16, 32, 2), "small": (3, 256, 1024, 4), "base": (6, 512, 2048, 8), "big": (6, 1024, 4096, 16)}
 
 
 def write_corpus(folder: Path, words: int, pairs: int) -> Path:
@@ -68,7 +68,7 @@ class Subject:
             --optimizer adam --lr 0.0001 --lr-scheduler fixed --max-tokens {args.max_tokens} --seed 1 --num-workers 0
             --required-batch-size-multiple 1 --no-save""".split()
         words += ["--cpu"] if args.device == "cpu" else []
-        words += {"fp32": [], "amp": ["--amp"], "fp16": ["--fp16"]}[args.precision]
+        words += {"fp32": [], "amp": ["--amp"], "fp16": ["--fp16"], "bf16": ["--bf16"]}[args.precision]
         self.variant = variant
         self.clock = time.process_time if args.clock == "cpu" else time.perf_counter
         self.training = build_trainer([*words, *variant.options])
@@ -91,23 +91,25 @@ class Subject:
         synchronise(self.training.trainer)
         return self.clock() - started
 
-    def count_passes(self, samples: List[Any]) -> Dict[str, int]:
-        """Forward passes of one update (a pass over twice the rows counts twice); among them those to δ and without
-        a graph."""
+    def count_passes(self, samples: List[Any]) -> Dict[str, float]:
+        """Forward passes of one update, by their rows (a pass over twice the rows counts twice); among them those to δ
+        and without a graph.
+        """
         from fairseq_adv.criterions.frame import batch
 
         frame_batch: Any = batch
 
-        counts, rows = {"forward": 0, "inner": 0, "no_graph": 0}, samples[0]["target"].size(0)
+        counts, rows = {"forward": 0.0, "inner": 0.0, "no_graph": 0.0}, samples[0]["target"].size(0)
         original = frame_batch.bare_pass
 
         def encoder_ran(_: Any, __: Any, output: Dict[str, Any]) -> None:
-            passes = output["encoder_out"][0].size(1) // rows
+            passes = output["encoder_out"][0].size(1) / rows
             counts["forward"] += passes
-            counts["no_graph"] += 0 if torch.is_grad_enabled() else passes
+            counts["no_graph"] += 0.0 if torch.is_grad_enabled() else passes
 
         def bare_pass(*args: Any) -> Any:
-            counts["inner"] += 1
+            if torch.is_grad_enabled():
+                counts["inner"] += args[2]["target"].size(0) / rows
             return original(*args)
 
         self.step(samples, samples)

@@ -50,7 +50,8 @@ def measure(args: argparse.Namespace, words: int, folder: Path) -> List[Row]:
     rows = [row_of(subject, times) for subject in subjects]
     if not args.no_memory:
         for row, subject in zip(tqdm(rows, desc="memory", unit="method"), subjects):
-            row["peak_bytes"] = memory_of(subject.variant, args, words)
+            on_gpu = args.device == "cuda"
+            row["peak_bytes"] = peak_memory(subject) if on_gpu else memory_of(subject.variant, args, words)
     return rows
 
 
@@ -87,7 +88,8 @@ def print_table(rows: List[Row], fused: bool = False) -> None:
     print("|---" * len(titles) + "|")
     for first in range(0, len(rows), step):
         row, both = rows[first], rows[first : first + step]
-        cells = [row["method"], row["forward"], row["inner"], row["no_graph"], f"{row['units'] / 3:.2f}"]
+        cells = [row["method"], *(f"{row[key]:.3g}" for key in ("forward", "inner", "no_graph"))]
+        cells += [f"{row['units'] / 3:.2f}"]
         cells += [f"{each['ratio']:.2f}" for each in both] + [f"{1000 * each['seconds']:.0f}" for each in both]
         cells += [f"{each['peak_bytes'] / plain['peak_bytes']:.2f}" if "peak_bytes" in each else "–" for each in both]
         print(f"| {' | '.join(str(cell) for cell in cells)} |")
@@ -114,7 +116,7 @@ def plot(rows: List[Row], path: str) -> None:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Time, passes and memory of an update, by method.")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--precision", choices=["fp32", "amp", "fp16"], default="fp32")
+    parser.add_argument("--precision", choices=["fp32", "amp", "fp16", "bf16"], default="fp32")
     parser.add_argument("--size", choices=list(SIZES), default="small", help="small: 3+3 layers, d=256 (default)")
     parser.add_argument("--max-tokens", type=int, default=1024, help="of a batch (1024)")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU (2)")

@@ -8,7 +8,7 @@ from typing import List, Sequence
 
 @dataclass(frozen=True)
 class Variant:
-    """One row: a criterion with options; ``cached`` measures it in the epoch after a refresh."""
+    """One row: a criterion with options; ``cached`` measures it in the epoch after the first refresh."""
 
     name: str
     criterion: str
@@ -18,6 +18,7 @@ class Variant:
 
 
 NO_ASCENT = ("--adv-steps", "0")  # what fills the cache matters not
+SECOND_REFRESH = ("--cache-interval", "1", "--cache-refresh", "cached")
 
 VARIANTS = [
     Variant("plain", "label_smoothed_cross_entropy"),
@@ -34,7 +35,11 @@ VARIANTS = [
     Variant("scala kl", "scala_label_smoothed"),
     Variant("scala ce", "scala_label_smoothed", ("--scala-loss", "ce")),
     Variant("arch refresh S=3", "arch_label_smoothed"),
+    Variant("arch refresh, last pass", "arch_label_smoothed", ("--cache-train-on-last-pass",)),
+    Variant("arch refresh, cached pairs", "arch_label_smoothed", SECOND_REFRESH, cached=True),
     Variant("arch cached", "arch_label_smoothed", NO_ASCENT, cached=True),
+    Variant("arch cached, half of the rows", "arch_label_smoothed", (*NO_ASCENT, "--adv-fraction", "0.5"), cached=True),
+    Variant("arch cached, recompute", "arch_label_smoothed", (*NO_ASCENT, "--adv-passes", "recompute"), cached=True),
     Variant("arch cached, concat", "arch_label_smoothed", (*NO_ASCENT, "--adv-passes", "concat"), cached=True),
     Variant("arch cached, detached", "arch_label_smoothed", (*NO_ASCENT, "--adv-detach-clean"), cached=True),
     Variant("arch cached, perturbed", "arch_label_smoothed", (*NO_ASCENT, "--adv-objective", "perturbed"), cached=True),
