@@ -16,9 +16,9 @@ from fairseq_adv.criterions.frame.arch_options import ArchConfig, check_arch
 from fairseq_adv.criterions.frame.arch_setup import open_perturbations
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.config import ascent_of
-from fairseq_adv.criterions.frame.part import BatchPart, chosen_rows
+from fairseq_adv.criterions.frame.part import BatchPart, beside, chosen_rows
 from fairseq_adv.criterions.frame.registration import register_method
-from fairseq_adv.criterions.frame.rounded_noise import SmallNoise
+from fairseq_adv.criterions.frame.rounded_noise import SmallNoise, rebuilt_noise
 from fairseq_adv.criterions.frame.training_log import norm_log
 from fairseq_adv.data.cached_perturbations import CachedPerturbations
 from fairseq_adv.data.known_batch import KnownBatch
@@ -31,7 +31,6 @@ from fairseq_adv.perturb.ascent import ascent_step
 logger = logging.getLogger(__name__)
 
 KNOWN = "adv_known"  # in a batch: what the CPU knows of it
-TYPICAL_LENGTH = 28  # words; a mean over the words of a sentence of norm ε has about ε / length
 
 
 @register_method("arch", ArchConfig)
@@ -59,23 +58,13 @@ class ArchCriterion(AdversarialCriterion):
         if self.cfg.adv_lambda > 0:
             dims = self.hook(trainer.get_model()).dims
             self.perturbations = open_perturbations(
-                self.cfg,
-                self.task,
-                trainer,
-                {side: dims[side] for side in self.sides},
-                self.ball,
-                (state or {}).get("cache"),
+                self.cfg, self.task, trainer, {s: dims[s] for s in self.sides}, self.ball, (state or {}).get("cache")
             )
 
     def small_noises(self) -> List[SmallNoise]:
         """Beside the ascent's start a perturbation that is rebuilt from neighbours; a word's own is larger."""
-        if str(self.cfg.adv_level) == "word":
-            return super().small_noises()
-        epsilon = self.cfg.adv_eps
-        rebuilt = SmallNoise(
-            "a perturbation that is rebuilt from neighbors", "--adv-eps", epsilon, epsilon / TYPICAL_LENGTH
-        )
-        return [*super().small_noises(), rebuilt]
+        rebuilt = [] if str(self.cfg.adv_level) == "word" else [rebuilt_noise(self.cfg.adv_eps)]
+        return super().small_noises() + rebuilt
 
     def begin_epoch(self, epoch: int) -> None:
         """Commit a refresh that an earlier epoch ended, then decide whether this epoch refreshes."""
@@ -85,7 +74,7 @@ class ArchCriterion(AdversarialCriterion):
         cache = self.perturbations.cache
         self.perturbations.stop_reading()
         if cache.refreshing and cache.refresh_epoch != epoch:
-            self._commit()
+            self.perturbations.commit()
         cache.delete_superseded()
         self.started = self.start.has_begun(self.update_num) or cache.last_refresh_epoch is not None
         self.refreshing = self.started and (
@@ -124,16 +113,12 @@ class ArchCriterion(AdversarialCriterion):
         if self.perturbations is None or not self.perturbations.cache.refreshing:
             return
         if end_of_epoch:
-            self._commit()
+            self.perturbations.commit()
         else:
             self.perturbations.cache.prepare_checkpoint()
 
     def checkpoint_state(self) -> Dict[str, Any]:
         return {} if self.perturbations is None else {"cache": self.perturbations.cache.state_dict()}
-
-    def _commit(self) -> None:
-        assert self.perturbations is not None
-        self.perturbations.commit()
 
     def keeps(self) -> str:
         return "--criterion arch_* caches perturbations by sample id"
@@ -217,7 +202,7 @@ class ArchCriterion(AdversarialCriterion):
         delta, broken = worst_case_perturbation(part.passes, part.from_clean(), by_hand, stream=self.epoch)
         part.log.update(adv_refresh=len(known.ids), adv_nonfinite=broken.sum())
         if cfg.cache_train_on_last_pass:
-            leaf = leaf_of(_beside(rest, part.rows, delta))
+            leaf = leaf_of(beside(rest, part.rows, delta))
             self._last_step = partial(self._step_from, leaf, delta, broken, ascent, part, known, perturbations)
             return leaf
         if factor > 0:  # else there is nothing to learn: what the cache holds stays
@@ -226,7 +211,7 @@ class ArchCriterion(AdversarialCriterion):
                 for row, average in storing.averages():
                     for side, values in average.items():
                         delta.values[side][row, : len(values)] = values.to(delta.values[side]) * factor
-        return _beside(rest, part.rows, delta)
+        return beside(rest, part.rows, delta)
 
     def _step_from(
         self,
@@ -262,8 +247,3 @@ class ArchCriterion(AdversarialCriterion):
             values[side] = delta if factor == 1.0 else delta * factor
         batch.log.update(adv_cached=served.cached, adv_further=served.further, adv_without=served.without)
         return Perturbation(values, batch.passes.masks)
-
-
-def _beside(rest: Optional[Perturbation], rows: Optional[Tensor], delta: Perturbation) -> Perturbation:
-    """*delta* for *rows* of a batch and the *rest* for its other ones; without these, *delta* alone."""
-    return delta if rest is None or rows is None else rest.with_rows(rows, delta)

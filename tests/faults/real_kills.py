@@ -103,8 +103,7 @@ class Soak:
         """The uninterrupted run, and how long it trains."""
         folder = self.work / "reference"
         folder.mkdir()
-        job = self._start(folder, 1)
-        began = 0.0
+        job, began = self._start(folder, 1), 0.0
         while not job.over:
             began = began or (time.monotonic() if job.board.read(0).updates_done else 0.0)
             time.sleep(0.01)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.heads.head import JointLoss, LossWeights
-from fairseq_adv.perturb import Output
+from fairseq_adv.perturb import Output, Perturbation
 from fairseq_adv.perturb.noise import sample_numbers
 
 
@@ -81,3 +81,8 @@ def chosen_rows(ids: Tensor, fraction: float, seed: int, epoch: int) -> Tuple[np
     numbers = sample_numbers(ids, seed, epoch).numpy()
     rows = np.flatnonzero(numbers < fraction)
     return (rows, 1.0 / fraction) if len(rows) else (numbers.argmin(axis=0, keepdims=True), 0.0)
+
+
+def beside(rest: Optional[Perturbation], rows: Optional[Tensor], delta: Perturbation) -> Perturbation:
+    """*delta* for *rows* of a batch and the *rest* for its other ones; without these, *delta* alone."""
+    return delta if rest is None or rows is None else rest.with_rows(rows, delta)

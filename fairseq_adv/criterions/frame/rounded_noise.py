@@ -14,6 +14,7 @@ from fairseq_adv.perturb.rounding import share_lost_to_rounding
 logger = logging.getLogger(__name__)
 
 TOLD = 0.1  # the share of coordinates that may be lost without a word
+TYPICAL_LENGTH = 28  # words; a mean over the words of a sentence of norm ε has about ε / length
 
 
 class SmallNoise(NamedTuple):
@@ -24,6 +25,11 @@ class SmallNoise(NamedTuple):
     value: float
     size: float
     by_coordinate: bool = False
+
+
+def rebuilt_noise(epsilon: float) -> SmallNoise:
+    """A word's share of a perturbation of norm *epsilon* that is rebuilt from cached neighbours."""
+    return SmallNoise("a perturbation that is rebuilt from neighbors", "--adv-eps", epsilon, epsilon / TYPICAL_LENGTH)
 
 
 def warn_of_rounding(model: nn.Module, sides: Iterable[str], noises: List[SmallNoise]) -> None:
