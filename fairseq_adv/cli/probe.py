@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--title", default="Robustness and geometry", help="heading of the page")
     add("--again", action="store_true", help="measure anew what is in RUN/probe.json already")
     add_options(parser, ProbeSettings)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
         measure_run(found.folder, args, settings)
     runs = load_runs(args.runs)
     write_report(runs, args.output, args.title)
-    print(rows_as_text(probe_rows(runs)))
+    rows = probe_rows(runs)
+    print(json.dumps([asdict(row) for row in rows], indent=2) if args.json else rows_as_text(rows))
     return 0
 
 

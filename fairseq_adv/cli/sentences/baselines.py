@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoder", type=Path, metavar="DIR", help="folder of fairseq-adv convert-bert, for the cosine"
     )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the scores there as JSON")
 
 
@@ -30,8 +31,12 @@ def run(args: argparse.Namespace) -> int:
     subsets = {name: read_subset(args.raw, name) for name in facts["rows"]}
     data = LabelledSet(subsets, facts["classes"], facts["metrics"])
     found = baselines(data, list(dict.fromkeys(["valid", *facts["scored"]])), _cosines(args.encoder))
+    told = json.dumps({"set": facts["name"], "baselines": found}, indent=2)
     if args.output:
-        write_text(args.output, json.dumps({"set": facts["name"], "baselines": found}, indent=2) + "\n")
+        write_text(args.output, told + "\n")
+    if args.json:
+        print(told)
+        return 0
     for name, scores in found.items():
         for subset, numbers in scores.items():
             print(f"{name} {subset}: " + ", ".join(f"{metric} {100 * value:.2f}" for metric, value in numbers.items()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from fairseq_adv.corpora.sentences.labelled import write_set
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--download", type=Path, metavar="DIR", help="where downloads are kept (DIR of --output/../download)"
     )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--mirror", metavar="DIR_OR_URL", help="take the files, by their own names, from there")
     parser.add_argument("--train-rows", type=int, metavar="N", help="keep a sample of N training examples only (all)")
 
@@ -29,6 +31,9 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--output {args.output} is there already: delete it, or name another folder")
     download = args.download or args.output.parent / "download"
     facts = write_set(SETS[args.name](download, args.mirror), args.output, args.train_rows)
+    if args.json:
+        print(json.dumps(facts, indent=2))
+        return 0
     rows = facts["rows"]
     assert isinstance(rows, dict)
     print(f"{args.name}: " + ", ".join(f"{subset} {count}" for subset, count in rows.items()))

@@ -29,6 +29,66 @@ def test_every_sub_command_explains_itself_with_an_example(name: str, capsys: py
     assert f"fairseq-adv {name}" in module.EXAMPLE
 
 
+WITHOUT_JSON = {
+    **dict.fromkeys(("corpus tokenize", "corpus subwords"), "they print nothing"),
+    "corpus debian": "corpus.json of its output says it",
+    **dict.fromkeys(("grid", "sweep", "reproduce"), "report and compare tell of their runs, as JSON too"),
+    **dict.fromkeys(
+        ("study large-batch", "study large-batch-sentences", "study regime", "study sentences"),
+        "they write their tables as JSON beside the text",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_facts_are_printed_as_json_too(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    actions = ["info"] if name == "cache" else []
+    with pytest.raises(SystemExit):
+        main([*name.split(), *actions, "--help"])
+    assert ("--json" in capsys.readouterr().out) == (name not in WITHOUT_JSON)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_wrong_words_end_with_status_2(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*name.split(), "--no-such-option"])
+    assert stopped.value.code == 2 and "usage: fairseq-adv" in capsys.readouterr().err
+
+
+MISSING = {  # each has its work in a folder or file that is not there
+    "neighbors": ["absent", "--output", "out", "--embeddings", "random"],
+    "convert-bert": ["hf:absent", "--output", "out"],
+    "sentences binarise": ["absent", "--encoder", "absent", "--output", "out"],
+    "sentences baselines": ["absent"],
+    "sentences evaluate": ["absent", "--data", "absent"],
+    "sentences table": ["absent", "--output", "out"],
+    "cache": ["info", "absent"],
+    "corpus unpack": ["absent.tgz", "--output", "out", "*"],
+    "corpus text": ["absent", "--languages", "en", "de", "--output", "out", "--set", "train=a.{lang}"],
+    "corpus tokenize": ["absent", "--languages", "en", "de", "--output", "out"],
+    "corpus clean": ["absent", "--plain", "absent", "--languages", "en", "de", "--output", "out"],
+    "corpus subwords": ["absent", "--languages", "en", "de", "--output", "out", "--vocabulary", "10"],
+    "average": ["--inputs", "absent.pt", "--output", "out.pt"],
+    "evaluate": ["absent", "absent", "absent"],
+    "score": ["absent.out"],
+    "compare": ["absent"],
+    "grid": ["absent", "--variants", "plain"],
+    "report": ["absent", "--output", "out"],
+    "probe": ["absent", "--output", "out"],
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_what_is_missing_is_one_line_and_status_2(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*name.split(), *MISSING[name]]) == 2
+    told = capsys.readouterr().err
+    assert f"fairseq-adv {name}: " in told and "Traceback" not in told
+    assert not (tmp_path / "out").exists()
+
+
 def test_help_lists_the_groups_and_a_group_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
     for words, listed in (([], {name.split()[0] for name in COMMANDS}), (["study"], {"large-batch"})):
         with pytest.raises(SystemExit) as stopped:
