@@ -29,10 +29,6 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
 CONADV = ["--criterion", "conadv_label_smoothed"]
 WAYS: Dict[str, List[str]] = {
     "plain": ["--criterion", "label_smoothed_cross_entropy"],
@@ -58,7 +54,7 @@ def rank_main(plan: Path) -> None:
     """One rank: every way in turn, *rounds* times *updates* updates; rank 0 writes seconds for each."""
     import torch
 
-    from tests.integration.running import build_trainer, epoch_batches
+    from fairseq_adv.in_process import build_trainer, epoch_batches
 
     logging.disable(logging.INFO)
     torch.set_num_threads(1)
@@ -93,7 +89,7 @@ def measure(ranks: int, data: Path, folder: Path, args: argparse.Namespace) -> D
     plan, output = folder / f"plan{ranks}.json", folder / f"seconds{ranks}.json"
     told = {"ways": list(WAYS), "words": words, "rounds": args.rounds, "updates": args.updates, "output": str(output)}
     plan.write_text(json.dumps(told))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     command: List[Any] = [sys.executable, __file__, "--as-rank", plan]
     if ranks > 1:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", ranks, "--standalone"]
@@ -106,7 +102,7 @@ def pass_times(data: Path, folder: Path, args: argparse.Namespace) -> List[Tuple
     """(tokens, seconds of a forward and backward pass) for micro-batches from small to large, medians."""
     import torch
 
-    from tests.integration.running import build_trainer, epoch_batches
+    from fairseq_adv.in_process import build_trainer, epoch_batches
 
     torch.set_num_threads(1)
     sizes = sorted({64, 128, 256, 512, 1024, 2048})
@@ -157,10 +153,10 @@ def main() -> None:
     if args.as_rank:
         rank_main(args.as_rank)
         return
+    from machine import commit
     from step_subject import write_corpus
 
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, commit {commit.stdout.strip()}, batch {args.batch_tokens}")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, commit {commit()}, batch {args.batch_tokens}")
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         needed = (args.rounds + 2) * args.updates * args.batch_tokens // 20

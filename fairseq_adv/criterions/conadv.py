@@ -2,34 +2,29 @@
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 from functools import partial
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional
 
 import torch
-from fairseq.optim.amp_optimizer import AMPOptimizer
 from torch import Tensor
 
-from fairseq_adv.criterions.frame.adversarial import AdversarialCriterion
-from fairseq_adv.criterions.frame.batch import TrainingBatch, autocast
+from fairseq_adv.criterions.frame.batch import TrainingBatch
 from fairseq_adv.criterions.frame.conadv_options import ConadvConfig, check_conadv, refuse_to_look_ahead
-from fairseq_adv.criterions.frame.config import run_seed
 from fairseq_adv.criterions.frame.delayed_batches import Delayed, DelayedBatches, on_device
 from fairseq_adv.criterions.frame.gathering import gather_on_first_rank, present_rank, world_size
 from fairseq_adv.criterions.frame.look_ahead import LookAhead
+from fairseq_adv.criterions.frame.one_step import OneStep
 from fairseq_adv.criterions.frame.registration import register_method
 from fairseq_adv.criterions.frame.spare_ranks import SpareRanks
 from fairseq_adv.criterions.frame.training_log import norm_log
 from fairseq_adv.criterions.heads.head import LossWeights
-from fairseq_adv.methods.conadv import along, one_step
+from fairseq_adv.methods.conadv import along
 from fairseq_adv.methods.freelb import gradient_left_on, leaf_of
-from fairseq_adv.perturb import Ball, Perturbation, initial_perturbation
+from fairseq_adv.perturb import Perturbation
 from fairseq_adv.perturb.rng import reseed_from_state, untouched_rng
-
-# The gradient of a cross-entropy in half precision is scaled as fairseq's --fp16-init-scale does by default.
-_HALF_LOSS_SCALE = 128.0
 
 
 @register_method("conadv", ConadvConfig)
-class ConadvCriterion(AdversarialCriterion):
+class ConadvCriterion(OneStep):
     """½[CE(x_t) + CE(x_t + δ_t)], δ = α g/‖g‖ with g one update old (τ = 1) and local to the rank.
 
     ``lookahead``: g is taken at x_t under θ_{t−τ}. Where no gradient was taken ahead (the first update of a run or
@@ -58,8 +53,6 @@ class ConadvCriterion(AdversarialCriterion):
         self.delayed = DelayedBatches()
         self.line: Optional[LookAhead] = None
         self._along: List[Delayed] = []  # what the present micro-batch trains beside itself in shifted mode
-        self._amp = False
-        self._prepare: Callable[[Dict[str, Any]], Dict[str, Any]] = lambda sample: sample  # as the trainer's batches
         self._new_attempt = True
         self._epoch_of_delayed: Optional[int] = None
         self._saved: Dict[str, Any] = {}
@@ -68,8 +61,6 @@ class ConadvCriterion(AdversarialCriterion):
 
     def begin_training(self, trainer: Any, state: Optional[Dict[str, Any]]) -> None:
         super().begin_training(trainer, state)
-        self._amp = isinstance(getattr(trainer, "optimizer", None), AMPOptimizer)
-        self._prepare = lambda sample: trainer._prepare_sample(sample)[0]
         if self._looks_ahead:
             self._open_line(trainer.get_model())
         ranks = list((state or {}).get("ranks", []))
@@ -84,7 +75,7 @@ class ConadvCriterion(AdversarialCriterion):
 
     def _open_line(self, model: Any) -> None:
         refuse_to_look_ahead(self.task, self.head.own_task, self.hook(model))
-        device, compute = next(model.parameters()).device, partial(self._upcoming_perturbation, model)
+        device, compute = next(model.parameters()).device, partial(self.upcoming_perturbation, model)
         if not self._spare:
             self.line = LookAhead(compute, device, self.cfg.conadv_delay)
         elif world_size() % 2:
@@ -93,7 +84,7 @@ class ConadvCriterion(AdversarialCriterion):
                 "train on another number, or with --conadv-placement same"
             )
         else:
-            self.line = SpareRanks(compute, partial(self._shape, model), device, self.cfg.conadv_delay)
+            self.line = SpareRanks(compute, partial(self.shape_of_upcoming, model), device, self.cfg.conadv_delay)
 
     def begin_epoch(self, epoch: int) -> None:
         if epoch != self._epoch_of_delayed:
@@ -209,46 +200,10 @@ class ConadvCriterion(AdversarialCriterion):
             return ready
         with untouched_rng(device):
             reseed_from_state(device)
-            fresh, broken = self._perturbation(self.open_batch(batch.bare, batch.sample))
+            fresh, broken = self.step_of(self.open_batch(batch.bare, batch.sample))
         anew = broken if not any(found) else broken & ~torch.tensor(found).to(device)
         batch.log["adv_nonfinite"] = anew.sum()
         return ready.where(found, fresh)
-
-    def _perturbation(self, batch: TrainingBatch) -> Tuple[Perturbation, Tensor]:
-        """α g/‖g‖ under the present parameters, by passes that leave no gradient on them."""
-        scale = _HALF_LOSS_SCALE if next(batch.bare.parameters()).dtype != torch.float32 or self._amp else 1.0
-
-        def loss(delta: Perturbation) -> Tensor:
-            hook = self.hook(batch.bare)
-            with hook.buffers.untouched(), hook.adding(delta):
-                return batch.loss(batch.bare_pass()) * scale
-
-        return one_step(
-            loss,
-            batch.passes.zero(),
-            self.radius(self.cfg.conadv_alpha),
-            self._start(batch) if self.cfg.conadv_start_norm > 0 else None,
-            str(self.cfg.conadv_gradient) == "normalised",
-            scale,
-        )
-
-    def _start(self, batch: TrainingBatch) -> Perturbation:
-        """A random point on the sphere of ``--conadv-start-norm``, by seed, epoch and sample."""
-        passes, ball = batch.passes, Ball(self.radius(self.cfg.conadv_start_norm))
-        seed = run_seed(self.cfg)
-        return initial_perturbation("uniform", passes.ids, passes.masks, passes.dims, ball, 1.0, seed, self.epoch)
-
-    def _shape(self, model: Any, sample: Dict[str, Any]) -> Tuple[Tensor, Perturbation]:
-        """The ids of a coming batch and a δ of zero for it."""
-        return sample["id"], self.open_batch(model, sample).passes.zero()
-
-    def _upcoming_perturbation(self, model: Any, sample: Dict[str, Any]) -> Tuple[Tensor, Perturbation, Tensor]:
-        """δ of a batch of the next update; its ids stay on the CPU."""
-        ids = sample["id"]
-        sample = self._prepare(sample)
-        with autocast(self._amp):
-            delta, broken = self._perturbation(self.open_batch(model, sample))
-        return ids, delta, broken
 
     def _shifted_terms(self, batch: TrainingBatch) -> Iterator[Tensor]:
         """The clean half of the present batch, whose gradient is kept, and the last update's perturbed halves."""
