@@ -79,7 +79,7 @@ passes=("arch cached, half of the rows" "arch cached, recompute" "arch cached, c
 if [[ -n "$tiny" ]]; then
   small=(--size tiny --words 30 --pairs 12 --max-tokens 100 --rounds 2 --threads 1)
   run step-tiny-fp32 "${step_time[@]}" "${small[@]}" --no-memory --methods r3f "arch refresh, cached pairs"
-  run peers-tiny-fp32 "${peers[@]}" "${small[@]}" --methods simcut
+  run peers-tiny-fp32 "${peers[@]}" "${small[@]}" --methods rdrop simcut
 else
   # time, passes and memory of every method
   for size in base big; do

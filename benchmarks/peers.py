@@ -14,6 +14,7 @@ peer's *within* the round, with the quartiles beside it: below 1 ours is faster.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import sys
@@ -81,7 +82,8 @@ def measure(words: int, args: argparse.Namespace) -> List[Dict[str, Any]]:
             batches = subjects[0].batches
             samples = batches[number % len(batches)]
             for subject in subjects:
-                seconds = subject.step(samples, samples)
+                own = copy.deepcopy(samples)  # fairseq's R-Drop doubles its batch in place
+                seconds = subject.step(own, own)
                 if number >= 0:  # the first round warms up
                     times[subject.variant.name].append(seconds)
     return rows_of(words, args.methods, times)

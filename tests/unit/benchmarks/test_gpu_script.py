@@ -75,6 +75,7 @@ def test_what_cannot_be_is_refused(options, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_whole_way_on_a_cpu(tmp_path):
     options = ("--device", "cpu", "--tiny", "--output", tmp_path / "results")
     done = run_script(*options)
