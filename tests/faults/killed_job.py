@@ -20,7 +20,7 @@ from typing import Dict, List, Optional
 
 from tests.faults.patience import Patience
 from tests.faults.rank_process import Board, train
-from tests.integration.running import ROOT, USER_DIR, command_path, free_port
+from tests.integration.running import ROOT, command_path, free_port
 
 _SET_PARENT_DEATH_SIGNAL, _SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
 
@@ -32,15 +32,14 @@ def adopt_orphans() -> None:
 
 def import_fairseq() -> None:
     """Import what a rank needs; no thread may exist afterwards, since a fork would lose it."""
-    from argparse import Namespace
-
     import fairseq_cli.train  # noqa: F401
     import torch
-    from fairseq.utils import import_user_module
 
     torch.set_num_threads(1)
-    import_user_module(Namespace(user_dir=str(USER_DIR)))
-    import fairseq_adv.cache.store  # noqa: F401
+    import fairseq_adv
+    import fairseq_adv.cache.store
+
+    fairseq_adv.register()
 
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:

@@ -55,9 +55,9 @@ def used(monkeypatch: pytest.MonkeyPatch) -> Dict[int, torch.Tensor]:
     found: Dict[int, torch.Tensor] = {}
     original = TrainingBatch.perturbed
 
-    def perturbed(batch: Any, delta: Any) -> Any:
+    def perturbed(batch: Any, delta: Any, **masks: Any) -> Any:
         found.update(zip(batch.sample["id"].tolist(), delta.sentences("src")))
-        return original(batch, delta)
+        return original(batch, delta, **masks)
 
     monkeypatch.setattr(TrainingBatch, "perturbed", perturbed)
     return found

@@ -63,6 +63,7 @@ def toy_task(words: int = 20) -> Any:
     class ToyTask:
         source_dictionary = target_dictionary = shared
         src_dict = tgt_dict = shared
+        cfg = None
 
         def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
             raise NotImplementedError
