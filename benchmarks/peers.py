@@ -22,8 +22,6 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 import torch
 from step_subject import SIZES, Subject, write_corpus
 from step_time import describe

@@ -20,7 +20,7 @@ MAY_IMPORT: Dict[str, Set[str]] = {
     "scripts": {"fairseq_adv.cli.main", "fairseq_adv.cli.methods_table"},
     "benchmarks": {"fairseq_adv", "fairseq", "fairseq_cli", "torch", "numpy", "safetensors", "tqdm", "matplotlib"},
     "tests": {
-        *("tests", "fairseq_adv", "fairseq", "fairseq_cli", "torch", "numpy", "pytest", "_pytest"),
+        *("tests", "benchmarks", "fairseq_adv", "fairseq", "fairseq_cli", "torch", "numpy", "pytest", "_pytest"),
         *(
             "faiss",
             "hydra",
