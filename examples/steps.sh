@@ -30,7 +30,7 @@ begin_run() {
   if [ -f "$1/settings" ] && [ "$(cat "$1/settings")" != "$2" ]; then
     stop "$1 was begun with other settings ($(cat "$1/settings")): take another --name or --work-dir, or delete it"
   fi
-  echo "$2" >"$1/settings"
+  [ -f "$1/settings" ] || echo "$2" >"$1/settings"
 }
 
 # run_step EXTRAS THEN…: the step of $words, in an environment with EXTRAS; THEN are steps between prepare and train

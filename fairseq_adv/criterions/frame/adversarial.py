@@ -20,20 +20,19 @@ from fairseq_adv.criterions.frame.config import (
     take_seed,
 )
 from fairseq_adv.criterions.frame.honoured import refuse_not_honoured
-from fairseq_adv.criterions.frame.lifecycle import TrainingLifecycle, attach, refuse_own_backward
+from fairseq_adv.criterions.frame.hooked_models import HookedModels
+from fairseq_adv.criterions.frame.lifecycle import attach
 from fairseq_adv.criterions.frame.outer_options import check_outer_passes
 from fairseq_adv.criterions.frame.part import BatchPart, chosen_rows
-from fairseq_adv.criterions.frame.perturbable import bare_model, hook_on, models_inside, refuse_kept_dropout_state
 from fairseq_adv.criterions.frame.radius import RadiusSchedule
-from fairseq_adv.criterions.frame.reduction import no_gradient_sync, reduce_gradients_once, refuse_backend
-from fairseq_adv.criterions.frame.rounded_noise import SmallNoise, warn_of_rounding
+from fairseq_adv.criterions.frame.reduction import no_gradient_sync
 from fairseq_adv.criterions.frame.start import StartRule
 from fairseq_adv.criterions.frame.training_log import reduce_own_columns, uniform_log
 from fairseq_adv.criterions.heads.head import Head, LossWeights
-from fairseq_adv.perturb import EmbeddingHook, Output
+from fairseq_adv.perturb import Output
 
 
-class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
+class AdversarialCriterion(HookedModels, FairseqCriterion):
     """Task loss + λ · penalty in training; in evaluation the criterion of fairseq that its head stands for.
 
     A method implements :meth:`compared_output`. The criterion has no parameters: one with parameters would be
@@ -42,7 +41,6 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
 
     head_type: ClassVar[Type[Head]]
     method: ClassVar[str] = ""  # the name that it is registered under, without the head's
-    ascends: bool = False  # whether it has passes under the clean pass's dropout masks, whatever --adv-outer-masks says
 
     def __init__(self, cfg: AdversarialConfig, task: Any) -> None:
         super().__init__(task)
@@ -61,9 +59,7 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
             self._require_divergence()
         self.start = StartRule(str(cfg.adv_start_update))
         self.radius_schedule = RadiusSchedule.parse(cfg.adv_radius_schedule)
-        self._hooks: Dict[int, EmbeddingHook] = {}  # by the model that each holds, which as an attribute here would
-        # be the criterion's submodule: part of every checkpoint, and wrapped for distributed training
-        self._half_reduction = False
+        self.hook_nothing()
         attach(task, self)
 
     # ---- what a method implements -------------------------------------------------------------------------
@@ -107,10 +103,6 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
         rows, factor = chosen_rows(batch.ids_on_cpu, self.fraction(), self.seed, self.epoch)
         batch.log["adv_regularised"] = len(rows)
         return BatchPart(batch, torch.from_numpy(rows), factor)
-
-    def other_rows(self) -> str:
-        """The option that runs passes over more or fewer rows than a batch has; empty for none."""
-        return "--adv-passes concat" if self.concat else "--adv-fraction" if self.cfg.adv_fraction < 1 else ""
 
     def fraction(self) -> float:
         """The share of the rows that is regularised in this update."""
@@ -169,47 +161,9 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
 
     # ---- what fairseq calls -------------------------------------------------------------------------------
 
-    def begin_training(self, trainer: Any, state: Optional[Dict[str, Any]]) -> None:
-        """Refuse, before the first update, what the hooks on word embeddings cannot work with."""
-        distributed = trainer.cfg.distributed_training
-        refuse_backend(str(distributed.ddp_backend))
-        self._half_reduction = str(getattr(distributed, "ddp_comm_hook", "none")) == "fp16"
-        if self.strength() > 0:
-            self._check_model(trainer.get_model())
-
-    def _check_model(self, model: nn.Module) -> None:
-        inside = models_inside(model)
-        for each in inside:
-            self.head.check_model(each)
-            self.hook(each)
-            warn_of_rounding(each, self.sides, self.small_noises())
-            if self.ascends or str(self.cfg.adv_outer_masks) == "shared":
-                refuse_kept_dropout_state(each)
-        if self.keeps() and inside != [bare_model(model)]:
-            raise ValueError(
-                f"{self.keeps()} from update to update, which {type(bare_model(model)).__name__} would mix between its "
-                "language pairs; choose a method that keeps nothing, such as r3f, vat or disadv, or --task translation"
-            )
-        if self.may_drive_backward():
-            refuse_own_backward(self.task)
-
-    def keeps(self) -> str:
-        """What a method keeps by sample or by parameter from one update to the next; empty for nothing."""
-        return ""
-
-    def small_noises(self) -> List[SmallNoise]:
-        """What a method adds to words that half precision may round away: the start of an ascent that has a size."""
-        sigma = getattr(self.cfg, "adv_init_sigma", 0.0)
-        return [SmallNoise("the ascent's start", "--adv-init-sigma", sigma, sigma, True)] if sigma > 0 else []
-
     def may_drive_backward(self) -> bool:
         """Whether :meth:`drives_backward` may be true in some update."""
         return type(self).drives_backward is not AdversarialCriterion.drives_backward or self.num_backwards() > 1
-
-    def begin_pass(self, model: nn.Module) -> None:
-        """Every rank, before each micro-batch, whether or not it is regularised."""
-        if self.strength() > 0 or self.head.fuses:
-            reduce_gradients_once(model, self._half_reduction)
 
     def end_epoch(self, validation: Optional[float], maximize: bool, update_num: int) -> None:
         self.start.validated(validation, maximize, update_num)
@@ -272,18 +226,6 @@ class AdversarialCriterion(TrainingLifecycle, FairseqCriterion):
 
     def _sample_size(self, sample: Dict[str, Any]) -> Any:
         return self.head.sample_size(sample)
-
-    def hook(self, model: nn.Module) -> EmbeddingHook:
-        """The hook on *model*'s word embeddings; put on at the first call."""
-        bare = bare_model(model)
-        if id(bare) not in self._hooks:
-            self._hooks[id(bare)] = hook_on(bare, self.pads(), self.other_rows())
-        return self._hooks[id(bare)]
-
-    def pads(self) -> Dict[str, int]:
-        """The padding index of each perturbed side."""
-        pads = self.head.pads()
-        return {side: pads[side] for side in self.sides}
 
     def radius(self, base: float) -> float:
         """*base* times the factor of ``--adv-radius-schedule`` at this update."""
