@@ -20,7 +20,6 @@ class Item(NamedTuple):
 _SMALL = "run on the quickstart's text, three seeds, below"
 _NO_DATA = "not run: neither the corpora nor a GPU were at hand"
 _NO_DATA_SMALL = f"{_NO_DATA}; small: [results.md](results.md), [unconverged.md](unconverged.md)"
-_TWO_SEEDS = "run on the quickstart's text, two seeds, below"
 _ORACLE = "tested by an oracle"
 _WRITTEN = f"{_ORACLE}; not the default"
 _PART = "not run as such; most of its runs are rows of conadv-table5, below"
@@ -85,7 +84,7 @@ CONADV: Tuple[Item, ...] = (
     Item("Table 2", "with augmentation", "fairseq-adv reproduce conadv-table2", _PART),
     Item("Table 3", "training time", "fairseq-adv reproduce conadv-table3", "small: [large_batch.md](large_batch.md)"),
     Item("Table 4", "generalisation gap", "fairseq-adv reproduce conadv-table4", _SMALL),
-    Item("Table 5", "radius p", "fairseq-adv reproduce conadv-table5", _TWO_SEEDS),
+    Item("Table 5", "radius p", "fairseq-adv reproduce conadv-table5", _SMALL),
     Item("Fig. 4a", "throughput", "python benchmarks/conadv_placement.py", "run on 2 CPU cores, below"),
     Item("Fig. 4b", "twice the processors", "python benchmarks/conadv_placement.py", "run on 2 CPU cores, below"),
     Item("Table 6", "ResNet-50's values", "", "not applicable: values of another model; one by one below"),
