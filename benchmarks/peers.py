@@ -22,8 +22,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
-import torch
-from step_subject import SIZES, Subject, write_corpus
+from step_setting import begin, setting_parser
+from step_subject import Subject, write_corpus
 from step_time import describe
 from step_variants import Variant
 
@@ -122,34 +122,16 @@ def print_table(rows: List[Dict[str, Any]]) -> None:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="R-Drop, SimCut and R3F here against the public code's computation.")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--precision", choices=["fp32", "amp", "fp16", "bf16"], default="fp32")
-    parser.add_argument("--size", choices=list(SIZES), default="small", help="small: 3+3 layers, d=256 (default)")
-    parser.add_argument("--max-tokens", type=int, default=1024, help="of a batch (1024)")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU (2)")
-    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="as step_time.py's (wall)")
-    parser.add_argument("--rounds", type=int, default=15, help="updates of each that count (15)")
-    parser.add_argument("--words", type=int, nargs="+", default=[4000, 32000], help="of the dictionary (4000 32000)")
-    parser.add_argument("--pairs", type=int, default=160, help="sentence pairs (160)")
+    parser = setting_parser("R-Drop, SimCut and R3F here against the public code's computation.", [4000, 32000])
     parser.add_argument("--methods", nargs="+", choices=list(PEERS), default=list(PEERS), help="methods (all)")
     parser.add_argument("--public-simcut", metavar="FILE", help="SimCut's public criterion file, fetched by you")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> int:
-    import logging
-
     args = parse(argv)
-    if args.device == "cuda" and not torch.cuda.is_available():
-        print("--device cuda: torch sees no GPU", file=sys.stderr)
+    if not begin(args):
         return 2
-    if args.clock == "cpu" and (args.threads != 1 or args.device == "cuda"):
-        print("--clock cpu needs --threads 1: threads that wait for each other are busy too", file=sys.stderr)
-        return 2
-    torch.set_num_threads(args.threads)
-    logging.disable(logging.WARNING)
     tables = {words: measure(words, args) for words in args.words}
     print(describe(args))
     print_table([row for rows in tables.values() for row in rows])

@@ -26,7 +26,8 @@ from typing import Any, Dict, List, Sequence
 
 import torch
 from machine import commit, cpu_name
-from step_subject import SIZES, Subject, memory_of, peak_memory, write_corpus
+from step_setting import begin, setting_parser
+from step_subject import Subject, memory_of, peak_memory, write_corpus
 from step_variants import chosen, named
 
 Row = Dict[str, Any]
@@ -114,25 +115,10 @@ def plot(rows: List[Row], path: str) -> None:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Time, passes and memory of an update, by method.")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--precision", choices=["fp32", "amp", "fp16", "bf16"], default="fp32")
-    parser.add_argument("--size", choices=list(SIZES), default="small", help="small: 3+3 layers, d=256 (default)")
-    parser.add_argument("--max-tokens", type=int, default=1024, help="of a batch (1024)")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU (2)")
-    parser.add_argument(
-        "--clock",
-        choices=["wall", "cpu"],
-        default="wall",
-        help="cpu: the process's own time, which others on a busy machine leave alone; needs --threads 1 (wall)",
-    )
-    parser.add_argument("--rounds", type=int, default=15, help="updates of each method that count (15)")
-    parser.add_argument("--words", type=int, nargs="+", default=[4000], help="sizes of the dictionary (4000)")
+    parser = setting_parser("Time, passes and memory of an update, by method.", [4000])
     parser.add_argument("--fused", action="store_true", help="each method with the vocabulary fused, too")
-    parser.add_argument("--pairs", type=int, default=160, help="sentence pairs (160)")
     parser.add_argument("--methods", nargs="*", default=[], help="rows to measure beside plain (all)")
     parser.add_argument("--no-memory", action="store_true", help="leave memory out: it takes a process for each method")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     parser.add_argument("--plot", metavar="FILE", help="write a bar chart (PNG) of the first dictionary's rows")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -146,17 +132,9 @@ def print_memory(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    import logging
-
     args = parse(argv)
-    if args.device == "cuda" and not torch.cuda.is_available():
-        print("--device cuda: torch sees no GPU", file=sys.stderr)
+    if not begin(args):
         return 2
-    if args.clock == "cpu" and (args.threads != 1 or args.device == "cuda"):
-        print("--clock cpu needs --threads 1: threads that wait for each other are busy too", file=sys.stderr)
-        return 2
-    torch.set_num_threads(args.threads)
-    logging.disable(logging.WARNING)
     if args.memory_of:
         print_memory(args)
         return 0

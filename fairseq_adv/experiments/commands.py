@@ -19,6 +19,12 @@ _TO_FILE = (
 )
 
 
+def refuse_unprepared(data: Path) -> None:
+    """Raise ``ValueError`` where the binarised *data* of :func:`train_small` are not there."""
+    if not data.is_dir():
+        raise ValueError(f"no binarised data at {data}: run scripts/quickstart.sh first and give its data folder")
+
+
 def train_small(*words: object) -> List[object]:
     """What trains the small Transformer: DATA RUN METHOD, options, and after ``--`` those of ``fairseq-train``."""
     return ["bash", TRAIN_SMALL, *words]

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
-from fairseq_adv.experiments.commands import train_small
+from fairseq_adv.experiments.commands import refuse_unprepared, train_small
 from fairseq_adv.experiments.jobs import Command, Run, finish
 from fairseq_adv.report.runs import load_run
 from fairseq_adv.whole_files import write_text
@@ -43,10 +43,7 @@ class EpsSweep:
                 raise ValueError(f"--{option} must be at least 1, got {getattr(self, option)}")
         if min(self.eps) < 0 or not all(map(math.isfinite, self.eps)):
             raise ValueError(f"--eps must be 0 or larger, got {' '.join(map(str, self.eps))}")
-        if not self.data.is_dir():
-            raise ValueError(
-                f"no binarised data at {self.data}: run scripts/quickstart.sh first and give its data folder"
-            )
+        refuse_unprepared(self.data)
 
     @property
     def data(self) -> Path:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from fairseq_adv.experiments.commands import evaluate, losses, train_small
+from fairseq_adv.experiments.commands import evaluate, losses, refuse_unprepared, train_small
 from fairseq_adv.experiments.jobs import Command, Run, finish
 from fairseq_adv.experiments.large_batch_results import publish
 
@@ -71,10 +71,7 @@ class LargeBatchStudy:
         smallest = min(factor for _, factor in self.cells)
         if smallest < 1:
             raise ValueError(f"--factors must be at least 1, got {smallest}")
-        if not self.data.is_dir():
-            raise ValueError(
-                f"no binarised data at {self.data}: run scripts/quickstart.sh first and give its data folder"
-            )
+        refuse_unprepared(self.data)
 
     @property
     def data(self) -> Path:
