@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import statistics
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
@@ -12,6 +11,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 from fairseq_adv.experiments.sentence_results import read_run
 from fairseq_adv.report.runs import Run, load_run
 from fairseq_adv.report.style import BASELINE_COLOR, COLORS, RC
+from fairseq_adv.whole_files import write_text
 
 
 class Found(NamedTuple):
@@ -143,8 +143,6 @@ def publish(found: Sequence[Found], output: Path, clock: str = "wall", slack: fl
     plain = [{k: None if v == math.inf else v for k, v in row.items()} for row in rows]
     written = json.dumps({"target": target, "clock": clock, "runs": plain}, indent=2) + "\n"
     for ending, text in ((".json", written), (".md", table)):
-        partial = output.with_name(output.name + ending + ".partial")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, output.with_name(output.name + ending))
+        write_text(output.with_name(output.name + ending), text)
     plot(rows, output.with_name(output.name + ".png"))
     return table
