@@ -50,6 +50,9 @@ class Launcher(Protocol):
 class Processes:
     """The commands under way, each in a process group of its own, so that all of a run can be ended.
 
+    To be called from threads other than the main one, where what a signal's handler raises would come between the
+    start of a command and its being known.
+
     *devices* are numbers of GPUs: each command is given one that no other has (``CUDA_VISIBLE_DEVICES``).
     """
 
@@ -93,9 +96,6 @@ class Processes:
             self.stop()
         try:
             _, errors = process.communicate()
-        except BaseException:  # raised by the handler of a signal: nothing may outlive this
-            self.stop()
-            raise
         finally:
             self._running.discard(process)
         return None if process.returncode == 0 else f"status {process.returncode}: {errors.strip()[-500:]}"

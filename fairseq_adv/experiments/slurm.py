@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
@@ -36,8 +37,18 @@ class RunOnNode:
     """What a job does with its run; submitit sends it to the node, and back into the queue."""
 
     def __call__(self, run: Run) -> Optional[str]:
-        """The reason why *run* failed, else None. Whatever ends this job ends the commands of the run, too."""
-        return Processes().complete(run)
+        """The reason why *run* failed, else None. Whatever ends this job ends the commands of the run, too.
+
+        Handlers of signals run in the main thread alone: what they raise can meet no command half started in another.
+        """
+        processes = Processes()
+        with ThreadPoolExecutor(1) as thread:
+            result = thread.submit(processes.complete, run)
+            try:
+                return result.result()
+            except BaseException:
+                processes.stop()
+                raise
 
     def checkpoint(self, run: Run) -> Any:
         """What is queued again when the job has to go: the same, since a run goes on by itself."""

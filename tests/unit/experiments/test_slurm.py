@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 import time
 from functools import partial
 from pathlib import Path
-from typing import Callable, Iterable, List, Optional
+from typing import Any, Callable, Iterable, List, Optional
 
 import pytest
 
@@ -66,8 +67,6 @@ def started(launcher: Jobs, run: Run, reasons: List[Optional[str]]) -> threading
     return thread
 
 
-# Slow: on busy cores the signal can come before Popen returns, and a command that nobody knows yet is left to SLURM.
-@pytest.mark.slow
 @pytest.mark.parametrize("cluster", ["local", "slurm"])
 def test_an_interruption_ends_the_commands_of_the_jobs(tmp_path: Path, slurm: Path, cluster: str) -> None:
     launcher = jobs_in(tmp_path, cluster=cluster)
@@ -112,6 +111,33 @@ def test_a_preempted_job_queues_itself_again_and_its_run_goes_on(tmp_path: Path,
     subprocess.run(["scancel", "1", "--signal", "USR2"], check=True)
     thread.join(timeout=60)
     assert reasons == [None] and (tmp_path / "starts").read_text() == "start\nstart\n"
+
+
+def test_a_signal_while_a_command_starts_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command has been forked, and Popen has not come back."""
+    started = []
+
+    class Late(subprocess.Popen):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            started.append(self)
+            time.sleep(0.5)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", Late)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.25)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            RunOnNode()(run_of(tmp_path / "run", "exec sleep 600"))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        alive = started[0].poll() is None
+        started[0].kill()
+    assert not alive
 
 
 def test_what_is_queued_again_is_the_same_run(tmp_path: Path) -> None:
