@@ -43,7 +43,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["fairseq_adv", "fairseq_adv.*"]),
-    package_data={"fairseq_adv": ["experiments/train_small.sh", "report/page.html"]},
+    package_data={"fairseq_adv": ["experiments/*.sh", "report/page.html"]},
     python_requires=">=3.9",
     install_requires=[
         "torch>=2.0",

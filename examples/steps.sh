@@ -24,9 +24,13 @@ find_finished() {
   [ ${#finished[@]} -gt 0 ] || stop "$runs holds no finished run: run the step train first"
 }
 
-# begin_run RUN SETTINGS: its folder, unless a run of other settings is there
+# shellcheck source=fairseq_adv/experiments/one_at_a_time.sh
+. "$scripts/../fairseq_adv/experiments/one_at_a_time.sh"
+
+# begin_run RUN SETTINGS: its folder, unless a run of other settings is there, and nobody else in it
 begin_run() {
   mkdir -p "$1"
+  hold "$1"
   if [ -f "$1/settings" ] && [ "$(cat "$1/settings")" != "$2" ]; then
     stop "$1 was begun with other settings ($(cat "$1/settings")): take another --name or --work-dir, or delete it"
   fi

@@ -36,6 +36,9 @@ compgen -G "$data/train.*.idx" >/dev/null \
   || fail "$data holds no binarised training data: run fairseq-preprocess first"
 
 mkdir -p "$run"
+# shellcheck source=fairseq_adv/experiments/one_at_a_time.sh
+. "$(dirname "${BASH_SOURCE[0]}")/one_at_a_time.sh"
+hold "$run"
 settings="$method $epochs $seed $*"
 if [ -f "$run/settings" ] && [ "$(cat "$run/settings")" != "$settings" ]; then
   fail "$run was begun with other settings ($(cat "$run/settings")): take another folder, or delete it"

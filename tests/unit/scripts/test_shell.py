@@ -11,7 +11,7 @@ import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 OWN = [f"scripts/{name}.sh" for name in ("quickstart", "train_small", "evaluate_run", "large_batch_study", "soak")]
-OWN += ["fairseq_adv/experiments/train_small.sh"]
+OWN += ["fairseq_adv/experiments/train_small.sh", "fairseq_adv/experiments/one_at_a_time.sh"]
 LARGE_BATCH = "examples/translation/large_batch"
 PRESETS = sorted(f"{LARGE_BATCH}/{path.name}" for path in (SCRIPTS.parent / LARGE_BATCH).glob("*.sh"))
 
