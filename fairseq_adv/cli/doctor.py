@@ -41,6 +41,10 @@ PACKAGES = (
     Package("transformers", ("transformers",), "neighbors from BERT embeddings", "bert", needed=False),
     Package("matplotlib", ("matplotlib",), "figures of reports", "report", needed=False),
     Package("jinja2", ("Jinja2",), "pages of reports", "report", needed=False),
+    Package("sacremoses", ("sacremoses",), "Moses tokens of recipes and tokenised BLEU", "report", needed=False),
+    Package("sklearn", ("scikit-learn",), "scores and baselines of sentences", "sentences", needed=False),
+    Package("scipy", ("scipy",), "correlations and tests over seeds", "sentences", needed=False),
+    Package("subword_nmt", ("subword-nmt",), "recipes' --bpe subword-nmt", "bpe", needed=False),
     Package("submitit", ("submitit",), "grids on SLURM", "slurm", needed=False),
     Package("tensorboardX", ("tensorboardX",), "--tensorboard-logdir", "dev", needed=False),
 )

@@ -1,4 +1,4 @@
-"""docs/dependencies.md has one line for each requirement of setup.py and names parts that exist."""
+"""docs/dependencies.md has a line for each requirement of setup.py and names parts that exist; doctor looks for all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Set
 
 import pytest
+
+from fairseq_adv.cli.doctor import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -43,6 +45,13 @@ def test_every_requirement_has_its_line(required: Dict[str, Set[str]]) -> None:
     listed = {name.strip("`"): set(re.findall(r"`([^`]+)`", extras)) or {""} for name, extras, _ in tables()[0]}
     # dev holds the other extras too, for their tests: only what is in no other one is listed there
     assert listed == {name: extras - {"dev"} or {"dev"} for name, extras in required.items()}
+
+
+def test_doctor_looks_for_whatever_users_install(required: Dict[str, Set[str]]) -> None:
+    looked_for = {name for package in PACKAGES for name in package.distributions}
+    assert {name for name, extras in required.items() if extras != {"dev"}} <= looked_for
+    for package in PACKAGES:
+        assert any(package.extra in required[name] for name in package.distributions), package
 
 
 def test_what_is_written_by_hand_is_there() -> None:
