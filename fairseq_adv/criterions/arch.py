@@ -1,4 +1,4 @@
-"""``--criterion arch_label_smoothed``: label-smoothed cross-entropy with ARCH (Zuo et al. 2021)."""
+"""``arch_label_smoothed``, ``arch_sentence_prediction``: the task's loss with ARCH (Zuo et al. 2021)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``--criterion conadv_label_smoothed``: concurrent adversarial learning (Liu et al. 2022)."""
+"""``conadv_label_smoothed``, ``conadv_sentence_prediction``: concurrent adversarial learning (Liu et al. 2022)."""
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 from functools import partial

@@ -1,4 +1,4 @@
-"""``--criterion disadv_label_smoothed``: adversarial training with one fresh step.
+"""``disadv_label_smoothed``, ``disadv_sentence_prediction``: adversarial training with one fresh step.
 
 DisAdv is the baseline of "Concurrent Adversarial Learning for Large-Batch Training" (Liu et al. 2022).
 """

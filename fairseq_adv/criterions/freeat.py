@@ -1,4 +1,4 @@
-"""``--criterion freeat_label_smoothed``: FreeAT (Shafahi et al. 2019) for translation."""
+"""``freeat_label_smoothed``, ``freeat_sentence_prediction``: FreeAT (Shafahi et al. 2019)."""
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 from dataclasses import dataclass, field
@@ -34,8 +34,8 @@ class FreeatConfig(AscentConfig):
 class FreeatCriterion(AdversarialCriterion):
     """CE(x + δ), K updates in a row on the same batch; δ moves with each update and starts anew with each batch.
 
-    The learning rate and ``--max-update`` count each replay as an update. Replays come from
-    ``--task adversarial_translation``, which repeats whole groups of micro-batches.
+    The learning rate and ``--max-update`` count each replay as an update. Replays come from a task of
+    this package, which repeats whole groups of micro-batches.
     """
 
     def __init__(self, cfg: FreeatConfig, task: Any) -> None:

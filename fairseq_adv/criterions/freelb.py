@@ -1,4 +1,4 @@
-"""``--criterion freelb_label_smoothed``: FreeLB (Zhu et al. 2020)."""
+"""``freelb_label_smoothed``, ``freelb_sentence_prediction``: FreeLB (Zhu et al. 2020)."""
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""``--criterion r3f_label_smoothed``: R3F (Aghajanyan et al. 2021)."""
+"""``r3f_label_smoothed``, ``r3f_sentence_prediction``: R3F (Aghajanyan et al. 2021)."""
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 import math

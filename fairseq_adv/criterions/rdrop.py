@@ -1,4 +1,4 @@
-"""``--criterion rdrop_label_smoothed``: R-Drop (Liang et al. 2021)."""
+"""``rdrop_label_smoothed``, ``rdrop_sentence_prediction``: R-Drop (Liang et al. 2021)."""
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 import math

@@ -1,4 +1,4 @@
-"""``--criterion scala_label_smoothed``: large-batch training with ScaLA-style noise; see ``methods/scala.py``."""
+"""``scala_label_smoothed``, ``scala_sentence_prediction``: ScaLA-style noise, see ``methods/scala.py``."""
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 import math

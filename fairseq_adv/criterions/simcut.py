@@ -1,4 +1,4 @@
-"""``--criterion simcut_label_smoothed``: SimCut (Gao et al. 2022)."""
+"""``simcut_label_smoothed``, ``simcut_sentence_prediction``: SimCut (Gao et al. 2022)."""
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 import math

@@ -1,4 +1,4 @@
-"""``--criterion smart_label_smoothed``: SMART (Jiang et al. 2020) for translation."""
+"""``smart_label_smoothed``, ``smart_sentence_prediction``: SMART (Jiang et al. 2020)."""
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""``--criterion vat_label_smoothed``: virtual adversarial training for translation (Sato, Suzuki and Kiyono 2019)."""
+"""``vat_label_smoothed``, ``vat_sentence_prediction``: virtual adversarial training (Sato et al. 2019)."""
 
 # No `from __future__ import annotations` here: fairseq reads the annotations as types.
 import math

@@ -19,8 +19,8 @@ class ConadvConfig(AdversarialConfig):
         default="lookahead",
         metadata={
             "help": "lookahead: perturb each batch by a gradient that was taken one update earlier, beside that update "
-            "(needs --task adversarial_translation); shifted: train each batch's perturbed version one update later, "
-            "with the gradient of its own clean pass (no extra pass)"
+            "(needs --task adversarial_translation or adversarial_sentence_prediction); shifted: train each batch's "
+            "perturbed version one update later, with the gradient of its own clean pass (no extra pass)"
         },
     )
     conadv_alpha: float = field(
