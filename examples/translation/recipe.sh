@@ -9,7 +9,7 @@
 #   neighbors [SEED]           nearest cached sentences of every training pair, for arch
 #   train METHOD [SEED]        METHOD is plain, or a criterion METHOD_label_smoothed of this project
 #   evaluate [METHOD] [SEED]   translate the test set and score it; without METHOD all finished runs, with a table
-#   all [SEED]                 all of this for plain and arch
+#   all [SEED]                 all of this for --methods
 #   folder [METHOD] [SEED]     print where the run (or all runs) of that method is
 #
 # Options:
