@@ -7,6 +7,7 @@ from typing import Any, Optional, Tuple
 import numpy as np
 from fairseq import utils
 from fairseq.data import data_utils
+from fairseq.tasks.sentence_prediction import SentencePredictionTask
 
 from fairseq_adv.data.sentence_rows import SentenceRows
 from fairseq_adv.neighbors import dataset_fingerprint
@@ -27,10 +28,12 @@ def training_fingerprint(task: Any, dataset: Any) -> Fingerprint:
         return sentence_fingerprint(dataset.src_sizes, task.source_dictionary.symbols, dataset.labels())
     sizes = [getattr(dataset, name, None) for name in ("src_sizes", "tgt_sizes")]
     if any(s is None for s in sizes):
+        needed = "translation or adversarial_translation"
+        if isinstance(task, SentencePredictionTask):
+            needed = "adversarial_sentence_prediction"
         raise ValueError(
-            f"perturbations of sentence pairs are cached, but {type(dataset).__name__} of {type(task).__name__} does "
-            "not tell src_sizes and tgt_sizes: train with --task translation or adversarial_translation (classes and "
-            "numbers of sentences: adversarial_sentence_prediction)"
+            f"perturbations of sentences are cached, but {type(dataset).__name__} of {type(task).__name__} does not "
+            f"tell the sizes that name a sentence: train with --task {needed}"
         )
     return dataset_fingerprint(
         np.asarray(sizes[0]), np.asarray(sizes[1]), task.source_dictionary.symbols, task.target_dictionary.symbols

@@ -33,7 +33,7 @@ IN_CI = list(METHODS)
 METHODS["smart_sentence_prediction detached"] = "--adv-detach-clean"
 METHODS["smart_sentence_prediction recompute"] = "--adv-passes recompute"
 METHODS["r3f_sentence_prediction concat"] = "--adv-passes concat"
-NEEDS_OUR_TASK = ("freeat_sentence_prediction", "conadv_sentence_prediction")
+NEEDS_OUR_TASK = ("arch_sentence_prediction", "freeat_sentence_prediction", "conadv_sentence_prediction")
 SGD = "--dropout 0 --attention-dropout 0 --optimizer sgd --lr 0.05 --clip-norm 0 --batch-size 12"
 
 

@@ -74,4 +74,4 @@ def test_a_task_without_sentence_pairs_is_refused_by_name(tiny_corpus, tmp_path,
     shutil.copy(tiny_corpus / "dict.en.txt", tmp_path / "data" / "dict.txt")
     words = [tmp_path / "data", "--output", tmp_path / "lists", "--embeddings", "random"]
     assert neighbors(*words, "--", "--task", "language_modeling") == 2
-    assert "of LanguageModelingTask does not tell src_sizes" in capsys.readouterr().err.replace("\n", " ")
+    assert "of LanguageModelingTask does not tell the sizes" in capsys.readouterr().err.replace("\n", " ")
