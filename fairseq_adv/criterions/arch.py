@@ -67,7 +67,7 @@ class ArchCriterion(AdversarialCriterion):
         return super().small_noises() + rebuilt
 
     def begin_epoch(self, epoch: int) -> None:
-        """Commit a refresh that an earlier epoch ended, then decide whether this epoch refreshes."""
+        """Commit a refresh that an earlier epoch ended, then decide whether this one, if it is whole, refreshes."""
         super().begin_epoch(epoch)
         if self.perturbations is None:
             return
@@ -76,10 +76,10 @@ class ArchCriterion(AdversarialCriterion):
         if cache.refreshing and cache.refresh_epoch != epoch:
             self.perturbations.commit()
         cache.delete_superseded()
-        self.started = self.start.has_begun(self.update_num) or cache.last_refresh_epoch is not None
-        self.refreshing = self.started and (
-            cache.refreshing or is_refresh_epoch(epoch, cache.last_refresh_epoch, self.cfg.cache_interval)
-        )
+        begun = self.start.has_begun(self.update_num) and (cache.refreshing or not self.inside_epoch)
+        self.started = begun or cache.last_refresh_epoch is not None
+        due = not self.inside_epoch and is_refresh_epoch(epoch, cache.last_refresh_epoch, self.cfg.cache_interval)
+        self.refreshing = self.started and (cache.refreshing or due)
         if self.refreshing:
             cache.begin_refresh(epoch)
             logger.info("epoch %d refreshes the perturbations", epoch)

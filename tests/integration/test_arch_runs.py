@@ -74,6 +74,32 @@ def test_resume_inside_an_epoch_leaves_no_seam(tiny_corpus, tmp_path, stop, task
         assert all(torch.equal(a, b) for a, b in zip(one_side, other))
 
 
+@pytest.mark.parametrize("before", [(), ("--adv-lambda", 0)], ids=["waiting", "plain"])
+def test_a_resume_inside_an_epoch_begins_no_refresh_there(tiny_corpus, tmp_path, before):
+    """Update 14, from which the method is on, lies in the epoch that is resumed: the first whole one is the next."""
+    late = [*default_args(tiny_corpus, tmp_path), *ARCH, "--adv-start-update", 14, "--save-interval-updates", 1]
+    first = build_trainer([*late, *before])
+    for epoch in (1, 2):
+        for number, samples in enumerate(epoch_batches(first.trainer, epoch), start=1):
+            first.trainer.train_step(samples)
+            if (epoch, number) == (2, 6):
+                break
+        save_checkpoint(first.trainer)
+    if not before:
+        first.criterion.perturbations.cache.close()
+    resumed = build_trainer(late)
+    shares = {
+        epoch: [
+            dict(resumed.trainer.train_step(samples))["adv_refresh"]
+            for samples in epoch_batches(resumed.trainer, epoch)
+        ]
+        for epoch in (2, 3)
+    }
+    assert set(shares[2]) == {0} and set(shares[3]) == {1}
+    resumed.criterion.perturbations.commit()
+    assert resumed.criterion.perturbations.coverage().complete
+
+
 def test_log_columns_and_the_share_that_is_cached(tiny_corpus, tmp_path):
     run = run_fairseq_train([*default_args(tiny_corpus, tmp_path / "run"), *ARCH, "--max-epoch", 2])
     updates, epochs, valid = run.log["train_inner"], run.log["train"], run.log["valid"]

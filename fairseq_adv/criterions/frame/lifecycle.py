@@ -25,6 +25,7 @@ class TrainingLifecycle:
     update_num: int = 0
     epoch: int = 1
     dummy_batch: bool = False
+    inside_epoch: bool = False  # whether the epoch that begins is entered behind its first update, by a resume
 
     def begin_training(self, trainer: Any, state: Optional[Dict[str, Any]]) -> None:
         """Every rank, once, after the checkpoint (if any) was loaded; *state* is what was saved, or ``None``."""
@@ -32,7 +33,7 @@ class TrainingLifecycle:
     def begin_epoch(self, epoch: int) -> None:
         """Every rank, before the first update of *epoch* (1-based) and again after a resume inside it.
 
-        ``update_num`` is by then that of the coming update.
+        ``update_num`` is by then that of the coming update, and ``inside_epoch`` tells such a resume.
         """
         self.epoch = epoch
 
@@ -84,7 +85,7 @@ def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
     """Route *task*'s calls to *lifecycle* too; attaching another one replaces the first."""
     cls = type(task)
     trainers: List[Any] = []  # the trainer of this run, once it is known
-    position = {"end_of_epoch": False}
+    position: Dict[str, Any] = {"end_of_epoch": False, "resumed_inside": None}
 
     def train_step(sample, model, criterion, optimizer, update_num, ignore_grad=False, **kwargs):
         lifecycle.begin_micro_batch(update_num, ignore_grad)
@@ -108,6 +109,7 @@ def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
         cls.begin_epoch(task, epoch, model)
         if trainers:  # what the last micro-batch was told is one behind, and a resumed run has been told nothing
             lifecycle.update_num = trainers[-1].get_num_updates()
+        lifecycle.inside_epoch = epoch == position["resumed_inside"]
         lifecycle.begin_epoch(epoch)
 
     def get_checkpoint_dict() -> Dict[str, Any]:
@@ -126,6 +128,7 @@ def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
         if hasattr(cls, "after_load_checkpoint"):
             cls.after_load_checkpoint(task, trainer, extra_state, reset)
         trainers[:] = [trainer]
+        position["resumed_inside"] = None if reset else entered_epoch(extra_state or {})
         saved = (extra_state or {}).get(cls.__name__, {}).get(STATE_KEY)
         if reset and saved:
             logger.info("epochs are counted anew: what the checkpoint knows of perturbations is left behind")
@@ -140,6 +143,12 @@ def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
         setattr(task, wrapper.__name__, wrapper)
     if hasattr(cls, _PER_PAIR):
         setattr(task, _PER_PAIR, train_pair)
+
+
+def entered_epoch(extra_state: Dict[str, Any]) -> Optional[int]:
+    """The epoch in whose middle a checkpoint was written, if it was."""
+    iterator = extra_state.get("train_iterator", {})
+    return iterator["epoch"] if iterator.get("iterations_in_epoch", 0) > 0 else None
 
 
 def go_on_from(
