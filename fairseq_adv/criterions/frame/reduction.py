@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import partial
 from typing import Any, ContextManager, Iterator, List, Optional, cast
 
 import torch
@@ -32,6 +31,20 @@ def no_gradient_sync(model: nn.Module) -> ContextManager[None]:
     return cast(Any, model).no_sync() if hasattr(model, "no_sync") else nullcontext()
 
 
+class AtTheEnd:
+    """What the trainer's call of ``all_reduce_grads`` does in the place of *wrapper*: once an update, on every rank."""
+
+    def __init__(self, wrapper: DistributedDataParallel, half: bool) -> None:
+        self._wrapper, self._half = wrapper, half
+        self.takes_gradients = self.takes_buffers = False
+
+    def __call__(self) -> None:
+        if self.takes_gradients:
+            mean_over_ranks(self._wrapper, self._half)
+        if self.takes_buffers:
+            copy_buffers(self._wrapper)
+
+
 def reduce_gradients_once(model: nn.Module, half: bool = False) -> None:
     """Have the trainer reduce *model*'s gradients after an update's last backward pass, where torch's wrapper cannot.
 
@@ -39,17 +52,20 @@ def reduce_gradients_once(model: nn.Module, half: bool = False) -> None:
     pass. Activation checkpoints give several, one for each pass; a layer that the last pass leaves out has none; and
     a model for each language pair is not called through the wrapper at all. Then the wrapper's own reduction is
     switched off, and the mean is taken where ``legacy_ddp`` takes it: in the trainer's call of ``all_reduce_grads``;
-    in half precision if *half* (``--ddp-comm-hook fp16``). A wrapper that does not reduce does not keep the ranks'
-    buffers alike either (``--broadcast-buffers``), so that this is done here, before each micro-batch.
+    in half precision if *half* (``--ddp-comm-hook fp16``). The buffers of ``--broadcast-buffers`` are made alike there
+    too: the wrapper sends them before forward passes, of which a rank with a dummy batch has fewer than the others.
     """
     wrapper = _torch_wrapper(model)
     if wrapper is None:
         return
-    if wrapper.require_backward_grad_sync and _overtaxes(wrapper):
-        wrapper.require_backward_grad_sync = False
-        model.all_reduce_grads = partial(mean_over_ranks, wrapper, half)  # type: ignore[assignment]
-    if wrapper.broadcast_buffers and "all_reduce_grads" in vars(model):
-        copy_buffers(wrapper)
+    buffers, gradients = wrapper.broadcast_buffers, wrapper.require_backward_grad_sync and _overtaxes(wrapper)
+    if not buffers and not gradients:
+        return
+    at_the_end = cast(Any, vars(model).setdefault("all_reduce_grads", AtTheEnd(wrapper, half)))
+    if buffers:
+        wrapper.broadcast_buffers, at_the_end.takes_buffers = False, True
+    if gradients:
+        wrapper.require_backward_grad_sync, at_the_end.takes_gradients = False, True
 
 
 def _torch_wrapper(model: nn.Module) -> Optional[DistributedDataParallel]:

@@ -1,12 +1,13 @@
 """Two ranks of gloo reduce gradients by hand: ``python -m tests.unit.criterions.frame.on_two_ranks DIR``.
 
 Rank 0 saves into DIR what the tests compare: gradients by torch's own reduction and by ours, in both precisions, and
-the buffers of both ranks.
+the buffers of both ranks, also where they have different numbers of passes.
 """
 
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, List
 
@@ -48,18 +49,34 @@ def gradients(rank: int, by_hand: bool, half: bool) -> List[Tensor]:
 
 
 def buffers(rank: int, broadcast: bool) -> Tensor:
-    """The rank's running mean after three micro-batches, in each of which it moves off the first rank's."""
+    """The rank's running mean after three updates, in each of which it moves off the first rank's."""
     wrapper: Any = DistributedDataParallel(Model(rank), find_unused_parameters=True, broadcast_buffers=broadcast)
     for _ in range(3):
         wrapper.module.mean += rank
         reduce_gradients_once(wrapper)
         wrapper(torch.ones(1, 6)).backward()
+        wrapper.all_reduce_grads()
     return wrapper.module.mean
+
+
+def with_other_numbers_of_passes(rank: int, by_hand: bool) -> List[Tensor]:
+    """Buffers and gradients after two updates in which the first rank has more passes than the second (a dummy batch),
+    and, where gradients are reduced *by_hand*, more micro-batches too.
+    """
+    wrapper: Any = DistributedDataParallel(Model(rank), find_unused_parameters=by_hand, broadcast_buffers=True)
+    for _ in range(2):
+        wrapper.module.mean += rank
+        for _ in range(2 if by_hand and rank == 0 else 1):
+            reduce_gradients_once(wrapper)
+            sum(wrapper(torch.ones(1, 6)) for _ in range(2 - rank)).backward()
+        getattr(wrapper, "all_reduce_grads", lambda: None)()
+    return [wrapper.module.mean, *(parameter.grad for parameter in wrapper.parameters())]
 
 
 def run(rank: int, root: Path) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{root}/rendezvous", rank=rank, world_size=2)
+    patience = timedelta(seconds=30)
+    dist.init_process_group("gloo", init_method=f"file://{root}/rendezvous", rank=rank, world_size=2, timeout=patience)
     found = {
         f"{'half' if half else 'full'} {'hand' if by_hand else 'torch'}": gradients(rank, by_hand, half)
         for half in (False, True)
@@ -69,6 +86,11 @@ def run(rank: int, root: Path) -> None:
         both = [torch.zeros(2), torch.zeros(2)]
         dist.all_gather(both, buffers(rank, broadcast))
         found[name] = both
+    for by_hand in (False, True):
+        own = torch.cat([tensor.flatten() for tensor in with_other_numbers_of_passes(rank, by_hand)])
+        both = [torch.zeros_like(own), torch.zeros_like(own)]
+        dist.all_gather(both, own)
+        found[f"uneven {'hand' if by_hand else 'torch'}"] = both
     if rank == 0:
         torch.save(found, root / "found.pt")
     dist.barrier()

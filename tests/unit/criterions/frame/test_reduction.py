@@ -40,3 +40,9 @@ def test_buffers_are_the_first_ranks_where_that_was_asked_for(found) -> None:
     assert torch.equal(first, second)
     first, second = found["apart"]
     assert torch.equal(second, first + 4)
+
+
+@pytest.mark.parametrize("reduced", ["hand", "torch"])
+def test_buffers_are_alike_where_a_rank_has_fewer_passes(found, reduced) -> None:
+    first, second = found[f"uneven {reduced}"]
+    assert torch.equal(first, second) and first.abs().max() > 0
