@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fairseq_adv.perturb import Perturbation, RngState
 from fairseq_adv.perturb.carried import CarriedPerturbations, State
+from fairseq_adv.perturb.graphs import casting_anew
 from fairseq_adv.perturb.rng import reseed_from_state
 
 logger = logging.getLogger(__name__)
@@ -128,19 +129,20 @@ class LookAhead:
 
     @contextmanager
     def _aside(self) -> Iterator[None]:
-        """On the own stream, with random numbers that the trainer's passes do not miss."""
+        """On the own stream, with random numbers that the trainer's passes do not miss.
+
+        Nor does it share their half-precision copies of weights: the other stream may still be writing or using them.
+        """
         state = RngState.capture(self._device)
         try:
             self._rng_at_beginning.restore()
             reseed_from_state(self._device, stream=self._shares_taken)  # not the seed of the batch before
             self._shares_taken += 1
-            if self._stream is None:
-                yield
-            else:
+            if self._stream is not None:
                 assert self._beginning is not None
                 self._stream.wait_event(self._beginning)
                 self._running = True
-                with torch.cuda.stream(self._stream):
-                    yield
+            with nullcontext() if self._stream is None else torch.cuda.stream(self._stream), casting_anew():
+                yield
         finally:
             state.restore()

@@ -6,7 +6,10 @@ from typing import Any, List
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from fairseq_adv.criterions.frame.look_ahead import LookAhead
+from fairseq_adv.perturb import Perturbation
 from tests.unit.criterions.conadv_reference import (
     descend,
     gradient_step,
@@ -70,6 +73,29 @@ def test_lookahead_spreads_over_the_micro_batches_of_an_update(present, shares):
         criterion.line.go()
         sizes.append(sum(batch["id"][0].item() in criterion.line.ahead._rows for batch in epoch[2]))
     assert [after - before for before, after in zip(sizes, sizes[1:])] == shares
+
+
+def test_lookahead_shares_no_half_precision_weights_with_the_passes_beside_it():
+    """Autocast's copies belong to the stream that made them: another one may read them before they are written."""
+    x, weights = torch.ones(1, 1), [torch.ones(1, 1, requires_grad=True) for _ in range(2)]
+    products: List[float] = []
+
+    def multiply(weight):
+        products.append(float(F.linear(x, weight)))
+        weight.data += 1  # a copy that is kept does not see this
+
+    def compute(batch):
+        for weight in weights:
+            multiply(weight)
+        return batch["id"], Perturbation({}, {}), torch.zeros(1)
+
+    line = LookAhead(compute, torch.device("cpu"))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        multiply(weights[0])
+        line.begin([{"id": torch.tensor([3])}], 1, wanted=True)
+        line.go()
+        multiply(weights[1])
+    assert products == [1, 2, 1, 2]
 
 
 def test_lookahead_of_an_update_that_is_tried_again():
