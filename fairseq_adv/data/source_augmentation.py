@@ -25,7 +25,7 @@ class SourceAugmentation(BaseWrapperDataset):
 
     def __getitem__(self, index: int) -> Tensor:
         seed = (self._seed * 1_000_003 + self._epoch) * 100_000_007 + int(index)
-        return self.changed(self.dataset[index], torch.Generator().manual_seed(seed))
+        return self.changed(self.dataset[index], torch.Generator().manual_seed(seed % 2**64))  # all that a seed may be
 
     @property
     def can_reuse_epoch_itr_across_epochs(self) -> bool:

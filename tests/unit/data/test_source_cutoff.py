@@ -41,6 +41,13 @@ def test_seed_epoch_and_sentence_decide() -> None:
     assert torch.equal(cut[5], first)
 
 
+def test_every_seed_that_fairseq_takes_will_do() -> None:
+    """Such as a date; numpy's are of 32 bits."""
+    first, second = (SourceCutoff(sentences(), 0.2, UNKNOWN, END, seed) for seed in (20221125, 2**32 - 2))
+    second.set_epoch(1000)
+    assert first[5].eq(UNKNOWN).any() and not torch.equal(first[5], second[5])
+
+
 def test_a_data_set_passes_the_epoch_on() -> None:
     dataset = SimpleNamespace(src=sentences())
     read_sources(dataset, SourceCutoff(dataset.src, 0.5, UNKNOWN, END, 1))
