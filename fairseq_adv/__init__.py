@@ -1,4 +1,4 @@
-"""Adversarial regularisation for neural machine translation, as a fairseq plugin.
+"""Adversarial regularisation for machine translation and for fine-tuning sentence encoders, as a fairseq plugin.
 
 ``fairseq-train DATA --user-dir fairseq_adv …`` imports this package; since fairseq is loaded by
 then, everything that the plugin offers is registered at once. In a program of your own import

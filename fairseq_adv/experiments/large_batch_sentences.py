@@ -12,13 +12,13 @@ import math
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from fairseq_adv.experiments.grid_corpora import Recipe, Variant
 from fairseq_adv.experiments.jobs import Run, finish
 from fairseq_adv.experiments.large_batch import method_and_batches
 from fairseq_adv.experiments.large_batch_sentences_results import CLOCKS, Found, publish
-from fairseq_adv.experiments.sentence_results import read_run
+from fairseq_adv.experiments.sentence_results import read_run, to_choose_by
 from fairseq_adv.experiments.sentence_study import prepare, refuse_missing
 
 SCRIPT = "fairseq-adv study large-batch-sentences"
@@ -156,11 +156,6 @@ def chosen(settings: Sequence[Setting], valid: Dict[Setting, Dict[str, float]]) 
     best: Dict[object, Setting] = {}
     for setting in settings:
         cell = (setting.method, setting.batch)
-        if cell not in best or _first(valid[setting]) > _first(valid[best[cell]]):
+        if cell not in best or to_choose_by(valid[setting]) > to_choose_by(valid[best[cell]]):
             best[cell] = setting
     return list(best.values())
-
-
-def _first(scores: Dict[str, float]) -> float:
-    value: Optional[float] = next(iter(scores.values()), None)
-    return -math.inf if value is None or math.isnan(value) else value

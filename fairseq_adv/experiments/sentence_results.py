@@ -37,6 +37,12 @@ def read_run(folder: Path) -> ScoredRun:
     return ScoredRun(told["method"], int(told["seed"]), folder, score["metrics"], score["subsets"], cpu_seconds(folder))
 
 
+def to_choose_by(scores: Dict[str, float]) -> float:
+    """The set's first metric of *scores*; −∞ where it is not defined, as where a training diverged."""
+    value = next(iter(scores.values()), math.nan)
+    return -math.inf if math.isnan(value) else value
+
+
 def by_method(runs: Sequence[ScoredRun]) -> Dict[str, Dict[int, ScoredRun]]:
     """Method → seed → run, in the order given. Raises ``ValueError`` for two of one seed."""
     found: Dict[str, Dict[int, ScoredRun]] = {}
@@ -100,9 +106,10 @@ def _against(found: Dict[str, Any]) -> List[str]:
     if not found:
         return ["", "", "", ""]
     value, low, high = (100 * found[name] for name in ("value", "low", "high"))
+    difference = f"{value:+.2f} [{low:+.2f}, {high:+.2f}]" if math.isfinite(value + low + high) else "–"
     p_values = [f"{found[name]:.3f}" if math.isfinite(found[name]) else "–" for name in ("p", "p_seeds")]
     cost = f"{found['cost']:.2f} ×" if math.isfinite(found["cost"]) else "–"
-    return [f"{value:+.2f} [{low:+.2f}, {high:+.2f}]", *p_values, cost]
+    return [difference, *p_values, cost]
 
 
 def _cell(values: Sequence[float]) -> str:

@@ -14,7 +14,7 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from fairseq_adv.experiments.grid_corpora import Recipe, Variant
 from fairseq_adv.experiments.jobs import Run, finish
-from fairseq_adv.experiments.sentence_results import ScoredRun, publish, read_run
+from fairseq_adv.experiments.sentence_results import publish, read_run, to_choose_by
 
 SCRIPT = "fairseq-adv study sentences"
 
@@ -116,7 +116,9 @@ def chosen(recipe: Recipe, study: SentenceStudy) -> List[Variant]:
     """The best of each method on the validation set with the first seed, then the --shared ones at that strength."""
     best: Dict[str, Variant] = {}
     for method, tried in candidates(study).items():
-        scores = {v: _valid(read_run(recipe.folder(v, study.seeds[0]))) for v in map(_hashable, tried)}
+        scores = {
+            v: to_choose_by(read_run(recipe.folder(v, study.seeds[0])).scores["valid"]) for v in map(_hashable, tried)
+        }
         best[method] = max(scores, key=lambda each: scores[each])
     values = {method: best[method].name.partition("-")[2] for method in study.shared}
     return [*best.values(), *(variant(method, value, shared=True) for method, value in values.items())]
@@ -124,10 +126,6 @@ def chosen(recipe: Recipe, study: SentenceStudy) -> List[Variant]:
 
 def _hashable(each: Variant) -> Variant:
     return each._replace(options=tuple(each.options))
-
-
-def _valid(run: ScoredRun) -> float:
-    return run.scores["valid"][run.metrics[0]]
 
 
 def work(cells: Sequence[Tuple[Recipe, Variant, int]], study: SentenceStudy) -> int:

@@ -27,7 +27,8 @@ def row_difference(
     """The mean difference over seeds; *baseline* and *system* hold the predictions of one training for each seed.
 
     Each sample draws rows with replacement, the same for all trainings. It tells whether the difference would hold on
-    other rows, not whether it would for other seeds.
+    other rows, not whether it would for other seeds. NaN where a score is not defined (see
+    :func:`~fairseq_adv.scoring.sentence_metrics.sentence_scores`).
     """
     import numpy as np
 
@@ -45,7 +46,7 @@ def row_difference(
     found = np.array([mean_difference(drawn.choice(every, len(every))) for _ in range(samples)])
     outside = (1 - LEVEL) / 2
     low, high = np.quantile(found, [outside, 1 - outside])
-    p = min(1.0, 2 * min((found <= 0).mean(), (found >= 0).mean()))
+    p = min(1.0, 2 * min((found <= 0).mean(), (found >= 0).mean())) if np.isfinite(found).all() else np.nan
     return Difference(mean_difference(every), float(low), float(high), float(p))
 
 

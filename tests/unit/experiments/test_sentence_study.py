@@ -23,10 +23,10 @@ case $1 in
   evaluate) python "$here/score.py" "$2" "$3" "$here/runs/$2-seed$3" ;;
 esac
 """
-# the validation set likes a strength of 0.3 with seed 1, the test set one of 0.1
+# the validation set likes a strength of 0.3 with seed 1, the test set one of 0.1; one of 0.03 diverged
 SCORE = """import json, pathlib, sys
 name, seed, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
-valid = 0.9 if "0.3" in name else 0.8
+valid = float("nan") if "0.03" in name else 0.9 if "0.3" in name else 0.8
 right = 15 if "0.1" in name else 10 + seed
 (folder / "score.json").write_text(json.dumps({"metrics": ["accuracy"], "subsets": {
     "valid": {"accuracy": valid}, "test": {"accuracy": right / 20}}}))

@@ -49,6 +49,13 @@ def test_equal_systems_do_not_differ() -> None:
     assert math.isnan(seed_p_value([0.5, 0.6], [0.5, 0.6])) and math.isnan(seed_p_value([0.5], [0.6]))
 
 
+def test_what_has_no_score_differs_by_no_number() -> None:
+    pytest.importorskip("scipy")
+    numbers = [0.1 * row for row in range(20)]
+    constant = [[1.0] * 20]  # its correlation is not defined
+    assert all(map(math.isnan, row_difference("pearson", [numbers], constant, numbers, samples=10)))
+
+
 def test_seeds_are_paired() -> None:
     before, after = [0.70, 0.80, 0.75], [0.72, 0.81, 0.78]
     differences = [b - a for a, b in zip(before, after)]
