@@ -115,8 +115,7 @@ def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
     def get_checkpoint_dict() -> Dict[str, Any]:
         own = cls.get_checkpoint_dict(task) if hasattr(cls, "get_checkpoint_dict") else {}
         mine = {**own.get(cls.__name__, {}), STATE_KEY: lifecycle.checkpoint_state()}
-        start = lifecycle.start_state()
-        if start:
+        if start := lifecycle.start_state():
             mine[START_KEY] = {**start, "end_of_epoch": position["end_of_epoch"]}
         return {**own, cls.__name__: mine}
 
@@ -127,14 +126,13 @@ def attach(task: Any, lifecycle: TrainingLifecycle) -> None:
     def after_load_checkpoint(trainer: Any, extra_state: Optional[Dict[str, Any]], reset: bool) -> None:
         if hasattr(cls, "after_load_checkpoint"):
             cls.after_load_checkpoint(task, trainer, extra_state, reset)
-        trainers[:] = [trainer]
-        position["resumed_inside"] = None if reset else entered_epoch(extra_state or {})
-        saved = (extra_state or {}).get(cls.__name__, {}).get(STATE_KEY)
+        trainers[:], state = [trainer], extra_state or {}
+        position["resumed_inside"] = None if reset else entered_epoch(state)
+        saved = state.get(cls.__name__, {}).get(STATE_KEY)
         if reset and saved:
             logger.info("epochs are counted anew: what the checkpoint knows of perturbations is left behind")
         lifecycle.begin_training(trainer, None if reset else saved)
         if lifecycle.start_state():
-            state = extra_state or {}
             begun = None if reset else state.get(cls.__name__, {}).get(START_KEY)
             go_on_from(begun, state.get("val_loss"), lifecycle, trainer)
 
