@@ -175,9 +175,14 @@ def follow_validation(trainer: Any, lifecycle: TrainingLifecycle) -> Callable[[O
     """Have *lifecycle* told of each epoch's validation; returns how to tell it of one that is over.
 
     Fairseq hands the value to the learning rate's schedule alone, on every rank and once an epoch, so the wrapper is
-    around that call.
+    around that call. Raises ``ValueError`` where there will be none.
     """
     cls = type(trainer)
+    if trainer.cfg.dataset.disable_validation:
+        raise ValueError(
+            "--adv-start-update auto begins where validations have stopped getting better, but --disable-validation "
+            "leaves them out, so that training would stay plain: drop it, or give a number of updates"
+        )
     maximize = bool(trainer.cfg.checkpoint.maximize_best_checkpoint_metric)
 
     def end_epoch(value: Optional[float]) -> None:

@@ -76,9 +76,10 @@ class Waiting(TrainingLifecycle):
 class Trainer:
     """Fairseq's order of calls at an epoch's end: validate, save, tell the learning rate's schedule."""
 
-    def __init__(self) -> None:
+    def __init__(self, validates: bool = True) -> None:
         self.updates, self.steps = 0, 0
-        self.cfg = SimpleNamespace(checkpoint=SimpleNamespace(maximize_best_checkpoint_metric=True))
+        checkpoint, dataset = {"maximize_best_checkpoint_metric": True}, {"disable_validation": not validates}
+        self.cfg = SimpleNamespace(checkpoint=SimpleNamespace(**checkpoint), dataset=SimpleNamespace(**dataset))
 
     def get_num_updates(self) -> int:
         return self.updates
@@ -132,3 +133,12 @@ def test_a_checkpoint_inside_an_epoch_counts_no_validation() -> None:
     trainer.lr_step(2, 2.0)
     again, _, _ = open_run(save(task, trainer, 2.0, end_of_epoch=False))
     assert again.start.without_gain == 1 and again.start.update is None
+
+
+def test_a_run_without_validation_would_wait_for_ever() -> None:
+    task: Any = Task()
+    attach(task, Waiting())
+    with pytest.raises(
+        ValueError, match=r"--adv-start-update auto .* --disable-validation .* give a number of updates"
+    ):
+        task.after_load_checkpoint(Trainer(validates=False), None, False)
