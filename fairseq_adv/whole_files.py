@@ -34,6 +34,12 @@ def whole_folder(output: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def refuse_existing(output: Path) -> None:
+    """Raise ``ValueError`` for a folder to be made that is there, before any work."""
+    if output.exists():
+        raise ValueError(f"--output {output} is there already: delete it, or name another folder")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write *text* as UTF-8 to *path*, whole or not at all."""
     with whole_file(path) as partial:

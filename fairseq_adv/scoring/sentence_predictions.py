@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
 from fairseq_adv.scoring.sentence_metrics import sentence_scores
+from fairseq_adv.whole_files import write_text
 
 SCORE = "score.json"
 Numbers = List[float]
@@ -68,10 +69,10 @@ def score_run(run: Path, data: Path, checkpoint: str = "checkpoint_best.pt") -> 
     for subset in dict.fromkeys(["valid", *facts["scored"]]):
         predicted, targets = predict(model, task, head, subset)
         for name, values in (("predictions", predicted), ("targets", targets)):
-            (run / f"{name}.{subset}").write_text("".join(f"{value!r}\n" for value in values), encoding="utf-8")
+            write_text(run / f"{name}.{subset}", "".join(f"{value!r}\n" for value in values))
         subsets[subset] = {**sentence_scores(facts["metrics"], predicted, targets), "rows": len(targets)}
     result = {"set": facts["name"], "metrics": facts["metrics"], "checkpoint": checkpoint, "subsets": subsets}
-    (run / SCORE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_text(run / SCORE, json.dumps(result, indent=2) + "\n")
     return result
 
 

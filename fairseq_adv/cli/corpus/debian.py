@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from fairseq_adv.corpora import debian
+from fairseq_adv.whole_files import refuse_existing
 
 HELP = (
     "sentence pairs of a Debian or Ubuntu archive's package descriptions, as {train,valid,test}.{en,LANG}: fetched by "
@@ -29,8 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.output.is_dir():
-        raise ValueError(f"--output {args.output} is there already: name another folder, or delete it")
+    refuse_existing(args.output)
     for option in ("valid", "test"):
         if getattr(args, option) < 1:
             raise ValueError(f"--{option} must be at least 1, got {getattr(args, option)}")

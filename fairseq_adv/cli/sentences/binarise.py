@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from fairseq_adv.corpora.sentences.labelled import read_facts, read_subset
-from fairseq_adv.whole_files import whole_folder
+from fairseq_adv.whole_files import refuse_existing, whole_folder
 
 HELP = "binarise a set of sentences in the tokens of a converted encoder"
 EXAMPLE = "fairseq-adv sentences binarise work/movie/raw --encoder work/minilm --output work/movie/bin"
@@ -28,8 +28,7 @@ def run(args: argparse.Namespace) -> int:
     fairseq_adv.register()
     from fairseq_adv.encoders.binarise import binarise
 
-    if args.output.exists():
-        raise ValueError(f"--output {args.output} is there already: delete it, or name another folder")
+    refuse_existing(args.output)
     facts = read_facts(args.raw)
     subsets = {name: read_subset(args.raw, name) for name in facts["rows"]}  # type: ignore[attr-defined]
     with whole_folder(args.output) as folder:

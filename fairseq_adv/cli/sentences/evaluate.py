@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any, Dict, Optional
 
 from fairseq_adv.scoring.sentence_predictions import SCORE, score_run
 
@@ -28,10 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import fairseq_adv
 
-    score, checkpoint = args.folder / SCORE, args.folder / "checkpoints" / args.checkpoint
-    if score.is_file() and checkpoint.is_file() and score.stat().st_mtime > checkpoint.stat().st_mtime:
-        result = json.loads(score.read_text(encoding="utf-8"))
-    else:
+    result = scored_already(args.folder, args.checkpoint)
+    if result is None:
         fairseq_adv.register()
         result = score_run(args.folder, args.data, args.checkpoint)
     if args.json:
@@ -41,3 +40,12 @@ def run(args: argparse.Namespace) -> int:
         shown = ", ".join(f"{name} {100 * numbers[name]:.2f}" for name in result["metrics"])
         print(f"{args.folder.name} {subset}: {shown} ({numbers['rows']} rows)")
     return 0
+
+
+def scored_already(run: Path, checkpoint: str) -> Optional[Dict[str, Any]]:
+    """What ``score.json`` of *run* says, if it is of this *checkpoint* as it is now."""
+    score, file = run / SCORE, run / "checkpoints" / checkpoint
+    if not (score.is_file() and file.is_file() and score.stat().st_mtime > file.stat().st_mtime):
+        return None
+    result = json.loads(score.read_text(encoding="utf-8"))
+    return result if result["checkpoint"] == checkpoint else None

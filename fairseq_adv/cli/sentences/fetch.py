@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fairseq_adv.corpora.sentences.labelled import write_set
 from fairseq_adv.corpora.sentences.sets import SETS
+from fairseq_adv.whole_files import refuse_existing
 
 HELP = "fetch a set of labelled sentences or pairs and cut it into sets that share no text"
 EXAMPLE = "fairseq-adv sentences fetch movie --output work/movie/raw"
@@ -27,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.output.exists():
-        raise ValueError(f"--output {args.output} is there already: delete it, or name another folder")
+    refuse_existing(args.output)
     download = args.download or args.output.parent / "download"
     facts = write_set(SETS[args.name](download, args.mirror), args.output, args.train_rows)
     if args.json:

@@ -147,6 +147,20 @@ def test_what_cannot_be_converted_is_refused(tmp_path, capsys):
     assert "there is no config.json" in capsys.readouterr().err
 
 
+def test_the_folder_is_whole_or_not_there(tmp_path, capsys, monkeypatch):
+    source = tiny_bert.write_model(tmp_path / "original")
+    words = ["convert-bert", f"hf:{source}", "--output", str(tmp_path / "out")]
+
+    def full(*args: object) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("torch.save", full)
+        assert main(words) == 2
+    assert not (tmp_path / "out").exists() and main(words) == 0 and read_facts(tmp_path / "out")["layers"] == 3
+    assert main(words) == 2 and "out is there already" in capsys.readouterr().err
+
+
 def test_a_folder_without_a_converted_model_says_how_to_make_one(tmp_path):
     with pytest.raises(FileNotFoundError, match="fairseq-adv convert-bert hf:MODEL --output"):
         read_facts(tmp_path)
