@@ -6,7 +6,7 @@
 hold() {
   if ! command -v flock >/dev/null; then return; fi
   if [ -n "${held:-}" ]; then exec {held}>&-; fi
-  exec {held}>"$1/training.lock"
+  exec {held}>>"$1/training.lock" # not >, which would change a finished run's time
   if ! flock --nonblock "$held"; then
     echo "${0##*/}: another process trains in $1; waiting until it has ended" >&2
     flock "$held"
