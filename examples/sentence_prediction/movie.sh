@@ -9,12 +9,6 @@ set -euo pipefail
 
 set=movie sets=(movie movie-rating)
 train_rows=1000 epochs=2 batch=16 # some minutes on 2 cores; --train-rows 0 takes all 8,000
-# Radii that change outputs (docs/sentences.md); ARCH's own for such tasks, --adv-preset arch-b2, change them by 1e-6.
-options_of=(
-  [arch]='--adv-eps 0.1 --adv-steps 1 --cache-interval inf'
-  [smart]='--adv-eps 0.1 --adv-steps 1'
-  [freelb]='--adv-eps 0.1 --adv-steps 2'
-  [r3f]='--r3f-sigma 0.01'
-)
+radii_that_bite
 
 sentence_recipe "$@"; exit # in one line: the file may change while this runs

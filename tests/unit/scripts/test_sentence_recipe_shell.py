@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
-from typing import List
+from typing import Dict, List
 
 import pytest
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
+
+import fairseq_adv
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "examples/sentence_prediction"
@@ -48,6 +51,34 @@ def test_wrong_options_are_refused_before_anything_is_done(tmp_path: Path, argum
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 2 and message in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def options_of(name: str, folder: Path) -> Dict[str, Dict[str, str]]:
+    """METHOD -> option -> value as the recipe *name* sets them; a copy in *folder* prints them in place of its step."""
+    shutil.copytree(FOLDER.parent, folder / "examples")
+    (folder / "scripts").symlink_to(ROOT / "scripts")
+    recipe = folder / "examples/sentence_prediction" / name
+    text = recipe.read_text(encoding="utf-8")
+    shown = 'for method in "${!options_of[@]}"; do echo "$method ${options_of[$method]}"; done\n'
+    recipe.write_text(text[: text.index("sentence_recipe ")] + shown)
+    done = subprocess.run(["bash", str(recipe)], capture_output=True, text=True, check=True)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    return {method: dict(zip(words[::2], words[1::2])) for method, *words in lines}
+
+
+@pytest.mark.parametrize("name", ["movie.sh", "stsb.sh"])
+def test_no_method_has_a_radius_that_turns_every_third_label(name: str, tmp_path: Path) -> None:
+    fairseq_adv.register()
+    radii, given = {}, options_of(name, tmp_path)
+    for criterion, options in CRITERION_DATACLASS_REGISTRY.items():
+        method = criterion.partition("_sentence_prediction")[0]
+        for option in ("adv_eps", "vat_eps", "scala_radius", "disadv_alpha", "conadv_alpha"):
+            if criterion.endswith("_sentence_prediction") and hasattr(options, option):
+                value = given.get(method, {}).get(f"--{option.replace('_', '-')}", getattr(options, option))
+                radii[method, option] = float(value)
+    assert {method for method, _ in radii} >= {"arch", "smart", "freelb", "freeat", "vat", "scala", "disadv"}
+    assert all(0 < radius <= 0.1 for radius in radii.values()), radii
+    assert given["arch"]["--cache-interval"] == "inf" and given["r3f"] == {"--r3f-sigma": "0.01"}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
