@@ -38,7 +38,7 @@ DEV = [
 setup(
     name="fairseq-adv",
     version=VERSION,
-    description="Adversarial regularisation for neural machine translation: a plugin for fairseq",
+    description="Adversarial regularisation for machine translation and for sentence encoders: a plugin for fairseq",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
