@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 from fairseq_adv.experiments.sentence_results import read_run
 from fairseq_adv.report.runs import Run, load_run
-from fairseq_adv.report.style import BASELINE_COLOR, COLORS, RC
+from fairseq_adv.report.style import BASELINE_COLOR, COLORS, RC, legend_below
 from fairseq_adv.whole_files import write_text
 
 
@@ -109,8 +109,8 @@ def _spread(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.2f}{spread}"
 
 
-def plot(rows: Sequence[Row], path: Path) -> None:
-    """Seconds and updates to the target over the batch: a line for each method's mean, a dot for each run."""
+def plot(target: float, rows: Sequence[Row], path: Path) -> None:
+    """Seconds and updates to *target*, and the best validation, over the batch: lines of means, a dot for each run."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -119,19 +119,25 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     others = iter(COLORS)
     colors = {method: BASELINE_COLOR if method == "plain" else next(others) for method in methods}
+    beside = {method: 1.04 ** (number - (len(methods) - 1) / 2) for number, method in enumerate(methods)}
     with pyplot.rc_context(RC):
-        figure, panels = pyplot.subplots(1, 2, figsize=(8.4, 3.2))
-        for axes, key in zip(panels, ("seconds", "updates")):
+        figure, panels = pyplot.subplots(1, 3, figsize=(10.2, 3.2))
+        for axes, key in zip(panels, ("seconds", "updates", "valid")):
             for method in methods:
                 own = [row for row in rows if row["method"] == method and math.isfinite(row[key])]
                 batches = sorted({row["batch"] for row in own})
                 means = [_mean([row[key] for row in own if row["batch"] == batch]) for batch in batches]
-                axes.plot(batches, means, color=colors[method], label=method)
-                axes.scatter([row["batch"] for row in own], [row[key] for row in own], s=12, color=colors[method])
+                axes.plot([b * beside[method] for b in batches], means, color=colors[method], label=method)
+                places = [row["batch"] * beside[method] for row in own]
+                axes.scatter(places, [row[key] for row in own], s=14, color=colors[method])
             axes.set_xscale("log", base=2)
-            axes.set_yscale("log")
             axes.set(title=f"{key.capitalize()} to the target", xlabel="rows of an update", ylabel=key)
-        panels[0].legend()
+        for axes in panels[:2]:
+            axes.set_yscale("log")
+            axes.set_xlim(panels[2].get_xlim())  # where some method has reached nothing, too
+        panels[2].axhline(target, color=BASELINE_COLOR, linestyle="--", linewidth=1.0)
+        panels[2].set(title="Best validation; dashed: target", ylabel="score")
+        legend_below(figure)
         figure.savefig(path)
         pyplot.close(figure)
 
@@ -144,5 +150,5 @@ def publish(found: Sequence[Found], output: Path, clock: str = "wall", slack: fl
     written = json.dumps({"target": target, "clock": clock, "runs": plain}, indent=2) + "\n"
     for ending, text in ((".json", written), (".md", table)):
         write_text(output.with_name(output.name + ending), text)
-    plot(rows, output.with_name(output.name + ".png"))
+    plot(target, rows, output.with_name(output.name + ".png"))
     return table
