@@ -67,8 +67,8 @@ def started(launcher: Jobs, run: Run, reasons: List[Optional[str]]) -> threading
     return thread
 
 
-# Slow, as it is for idle cores alone: submitit's local executor kills a job a second after it has asked it to end, and the
-# pretended cluster's files of states have to be there when they are asked for.
+# Slow, as it is for idle cores alone: submitit's local executor kills a job a second after it has asked it to end,
+# and the pretended cluster's files of states have to be there when they are asked for.
 @pytest.mark.slow
 @pytest.mark.parametrize("cluster", ["local", "slurm"])
 def test_an_interruption_ends_the_commands_of_the_jobs(tmp_path: Path, slurm: Path, cluster: str) -> None:
