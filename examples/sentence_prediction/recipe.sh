@@ -38,8 +38,8 @@ batch=32 lr=1e-4 epochs=3 dropout=0.1
 methods=plain,arch
 declare -A options_of=() # METHOD -> its options; the variables above and these are what the recipe's table is made with
 
-# Radii that change outputs and leave most labels as they are (docs/sentences.md); ARCH's own for such tasks, --adv-preset
-# arch-b2, change outputs by 1e-6. The other methods' radii are 0.1 by default.
+# Radii that change outputs; ARCH's own for such tasks, --adv-preset arch-b2, change none
+# that a table shows (docs/sentences.md). The other methods' radii are 0.1 by default.
 radii_that_bite() {
   options_of=(
     [arch]='--adv-eps 0.1 --adv-steps 1 --cache-interval inf'

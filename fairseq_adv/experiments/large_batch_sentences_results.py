@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 from fairseq_adv.experiments.sentence_results import read_run
 from fairseq_adv.report.runs import Run, load_run
-from fairseq_adv.report.style import BASELINE_COLOR, COLORS, RC, legend_below
+from fairseq_adv.report.style import BASELINE_COLOR, COLORS, RC, legend_below, side_by_side
 from fairseq_adv.whole_files import write_text
 
 
@@ -24,6 +24,12 @@ class Found(NamedTuple):
     folder: Path
 
 
+# What the panels of the figure show, by the key of a row.
+PANELS = {
+    "seconds": "Seconds to the target",
+    "updates": "Updates to the target",
+    "valid": "Best validation; dashed: target",
+}
 Row = Dict[str, Any]
 Cell = Tuple[int, str]
 
@@ -119,10 +125,10 @@ def plot(target: float, rows: Sequence[Row], path: Path) -> None:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     others = iter(COLORS)
     colors = {method: BASELINE_COLOR if method == "plain" else next(others) for method in methods}
-    beside = {method: 1.04 ** (number - (len(methods) - 1) / 2) for number, method in enumerate(methods)}
+    beside = {method: side_by_side(number, len(methods)) for number, method in enumerate(methods)}
     with pyplot.rc_context(RC):
-        figure, panels = pyplot.subplots(1, 3, figsize=(10.2, 3.2))
-        for axes, key in zip(panels, ("seconds", "updates", "valid")):
+        figure, panels = pyplot.subplots(1, len(PANELS), figsize=(10.2, 3.2))
+        for axes, (key, title) in zip(panels, PANELS.items()):
             for method in methods:
                 own = [row for row in rows if row["method"] == method and math.isfinite(row[key])]
                 batches = sorted({row["batch"] for row in own})
@@ -131,12 +137,11 @@ def plot(target: float, rows: Sequence[Row], path: Path) -> None:
                 places = [row["batch"] * beside[method] for row in own]
                 axes.scatter(places, [row[key] for row in own], s=14, color=colors[method])
             axes.set_xscale("log", base=2)
-            axes.set(title=f"{key.capitalize()} to the target", xlabel="rows of an update", ylabel=key)
+            axes.set(title=title, xlabel="rows of an update", ylabel=key)
         for axes in panels[:2]:
             axes.set_yscale("log")
             axes.set_xlim(panels[2].get_xlim())  # where some method has reached nothing, too
         panels[2].axhline(target, color=BASELINE_COLOR, linestyle="--", linewidth=1.0)
-        panels[2].set(title="Best validation; dashed: target", ylabel="score")
         legend_below(figure)
         figure.savefig(path)
         pyplot.close(figure)

@@ -3,6 +3,7 @@
 
 # hold FOLDER: no other training in FOLDER until this shell, and whatever it has started, have ended or hold another one.
 # A training whose shell was killed holds on: whoever begins again waits for it, instead of writing between its lines.
+# The lock of a grid, RUN/lock, is another one: it also covers the scoring, and whoever holds it starts what takes this.
 hold() {
   if ! command -v flock >/dev/null; then return; fi
   if [ -n "${held:-}" ]; then exec {held}>&-; fi

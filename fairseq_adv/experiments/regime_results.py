@@ -13,7 +13,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from fairseq_adv.experiments.commands import cpu_seconds
 from fairseq_adv.experiments.reproduce_results import set_value
 from fairseq_adv.report.runs import Run, load_run
-from fairseq_adv.report.style import COLORS, RC, legend_below
+from fairseq_adv.report.style import COLORS, RC, legend_below, side_by_side
 from fairseq_adv.report.table import cell
 from fairseq_adv.scoring.significance import paired_bootstrap, read_system
 from fairseq_adv.whole_files import write_bytes, write_text
@@ -170,7 +170,7 @@ def picture(rows: Sequence[Row]) -> Optional[bytes]:
         figure, axes = pyplot.subplots(figsize=(5.4, 3.6))
         axes.axhline(0, color="#4d4d4d", linewidth=1.0)
         for number, (method, found) in enumerate(points.items()):
-            x = [ratio * 1.03 ** (number - (len(points) - 1) / 2) for ratio, *_ in found]  # side by side
+            x = [ratio * side_by_side(number, len(points)) for ratio, *_ in found]
             errors = [[mean - low for _, mean, low, _ in found], [high - mean for _, mean, _, high in found]]
             color = COLORS[number % len(COLORS)]
             axes.errorbar(x, [p[1] for p in found], yerr=errors, fmt="o", capsize=3, color=color, label=method)

@@ -95,6 +95,11 @@ def legend_below(figure: Any) -> None:
         figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
 
 
+def side_by_side(number: int, count: int) -> float:
+    """What places on a logarithmic axis are multiplied by, so that the *number*-th of *count* curves hides no other."""
+    return float(1.03 ** (number - (count - 1) / 2))
+
+
 def smooth(values: Sequence[float], window: int) -> Tuple[Any, Any]:
     """Centred moving mean and standard deviation, shorter windows at the ends."""
     import numpy as np
